@@ -1,0 +1,7 @@
+"""Hyperparameter searches for scikit-learn that learn from what they have tried."""
+
+from tunein._dimensions import Categorical, Integer, Real
+from tunein._tpe import TPESearchCV
+
+__all__ = ["Categorical", "Integer", "Real", "TPESearchCV"]
+__version__ = "0.1.0.dev0"

@@ -1,0 +1,260 @@
+"""A fold in, a score out, as many at a time as joblib's active backend has workers.
+
+The only module that imports joblib. Nothing here knows about search spaces or methods.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import traceback
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Protocol
+
+from joblib import Parallel
+from joblib._parallel_backends import LokyBackend
+from joblib._utils import eval_expr
+from joblib.parallel import BatchedCalls
+from sklearn.base import clone
+
+from tunein._history import Score
+from tunein._sklearn import _fit_and_score, configured, error_scores
+
+
+def evaluate_fold(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    parameters: Mapping[str, Any],
+    scorer: Any,
+    error_score: Any,
+    return_train_score: bool,
+    **kwargs: Any,
+) -> Score:
+    """Fit a clone of `estimator` with `parameters` on one fold and score it.
+
+    Whatever goes wrong with the candidate is its score, with the traceback; only
+    ``KeyboardInterrupt`` and ``SystemExit`` get through, and any error if ``error_score="raise"``.
+    """
+    try:
+        result = _fit_and_score(
+            clone(estimator),
+            X,
+            y,
+            parameters=parameters,
+            scorer=scorer,
+            error_score=error_score,
+            return_train_score=return_train_score,
+            return_n_test_samples=True,
+            return_times=True,
+            **kwargs,
+        )
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # parameters that cannot be set, scores that are no numbers, ...
+        if error_score == "raise":
+            raise
+        failed = error_scores(scorer, error_score)
+        train = failed if return_train_score else None
+        return Score(failed, train, 0.0, 0.0, len(kwargs["test"]), traceback.format_exc())
+    return Score(
+        test=result["test_scores"],
+        train=result.get("train_scores"),
+        fit_time=result["fit_time"],
+        score_time=result["score_time"],
+        n_test_samples=result["n_test_samples"],
+        error=result["fit_error"],
+    )
+
+
+class Evaluator(Protocol):
+    """Runs calls, each with a label, and hands results back as they finish.
+
+    Attributes
+    ----------
+    n_workers : int
+        How many calls run at the same time.
+    leaves_process : bool
+        Whether calls are pickled.
+    n_running : int
+        Calls handed in and not handed back.
+    capacity : int
+        How many calls may be handed in before one is handed back.
+    """
+
+    n_workers: int
+    leaves_process: bool
+    n_running: int
+    capacity: int
+
+    def submit(self, label: Any, function: Callable[..., Any], kwargs: dict[str, Any]) -> None:
+        """Hand in a call."""
+
+    def next(self) -> tuple[Any, Any]:
+        """Wait for a call to finish; return its label and result, or raise its error."""
+
+
+class InProcess:
+    """Runs one call after the other, here: no threads, no copies."""
+
+    n_workers = 1
+    leaves_process = False
+    capacity = 1
+
+    def __init__(self) -> None:
+        self.n_running = 0
+        self._waiting: tuple[Any, Callable[..., Any], dict[str, Any]] | None = None
+
+    def submit(self, label: Any, function: Callable[..., Any], kwargs: dict[str, Any]) -> None:
+        """Keep the call until `next`."""
+        self._waiting = (label, function, kwargs)
+        self.n_running = 1
+
+    def next(self) -> tuple[Any, Any]:
+        """Run the call."""
+        if self._waiting is None:
+            raise RuntimeError("Nothing was handed in.")
+        label, function, kwargs = self._waiting
+        self._waiting, self.n_running = None, 0
+        return label, function(**kwargs)
+
+
+class Workers:
+    """Streams calls to the workers of a joblib backend.
+
+    ``Parallel`` itself takes a list of calls, or reads ahead of a generator; a search learns what
+    to submit next only from what has finished. So this speaks to the backend directly, with the
+    interface that joblib documents for those who write backends.
+
+    Parameters
+    ----------
+    parallel : joblib.Parallel
+        Entered as a context manager.
+    """
+
+    leaves_process: bool
+    n_running: int
+
+    def __init__(self, parallel: Any, n_workers: int) -> None:
+        self._parallel = parallel
+        self._backend = parallel._backend
+        self.n_workers = n_workers
+        self.leaves_process = not getattr(self._backend, "uses_threads", False)
+        self.n_running = 0
+        self.capacity = _capacity(parallel.pre_dispatch, n_workers)
+        self._labels: dict[int, Any] = {}
+        self._tickets = itertools.count()
+        self._finished: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = (
+            queue.SimpleQueue()
+        )
+        self._pickles: dict[Any, Any] = {}  # joblib pickles what __main__ defines once, into this
+
+    def submit(self, label: Any, function: Callable[..., Any], kwargs: dict[str, Any]) -> None:
+        """Send the call to a worker."""
+        calls = BatchedCalls(
+            [(configured(function), (), kwargs)],
+            self._backend.get_nested_backend(),
+            self._use_own_folder if isinstance(self._backend, LokyBackend) else None,
+            self._pickles,
+        )
+        ticket = next(self._tickets)
+        self._labels[ticket] = label
+        self.n_running += 1
+        job = self._backend.submit(
+            calls, callback=lambda out: self._finished.put((ticket, out, None))
+        )
+        # Dask calls back only for results: a task that never ran would be waited for for ever.
+        if hasattr(job, "add_done_callback"):
+            job.add_done_callback(lambda job: self._report_loss(ticket, job))
+
+    def _report_loss(self, ticket: int, job: Any) -> None:
+        error = job.exception()
+        if error is not None:
+            self._finished.put((ticket, None, error))
+
+    def next(self) -> tuple[Any, Any]:
+        """Wait for a worker."""
+        ticket, out, error = self._finished.get()
+        while ticket not in self._labels:  # a loss that was reported twice
+            ticket, out, error = self._finished.get()
+        self.n_running -= 1
+        label = self._labels.pop(ticket)
+        if error is not None:
+            raise error
+        return label, self._backend.retrieve_result_callback(out)[0]
+
+    def _use_own_folder(self) -> None:
+        # Loky's workers outlive this search; large arrays go to the folder that ends with it.
+        manager = self._backend._workers._temp_folder_manager
+        manager.set_current_context(self._parallel._id)
+
+
+class Evaluation:
+    """Context manager that picks the evaluator for ``n_jobs`` and joblib's active backend.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        As in scikit-learn.
+    pre_dispatch : int or str
+        At most so many calls are with the backend at a time, as in scikit-learn.
+
+    Attributes
+    ----------
+    n_workers_asked : int
+        The workers that `n_jobs` names, whatever the backend grants: what the candidates of a
+        seeded search depend on must not vary with the backend.
+    """
+
+    def __init__(self, n_jobs: int | None, pre_dispatch: int | str) -> None:
+        self._parallel = Parallel(n_jobs=n_jobs, pre_dispatch=pre_dispatch)
+        self.n_workers_asked = 1
+
+    def __enter__(self) -> Evaluator:
+        parallel = self._parallel
+        parallel.__enter__()
+        granted = parallel._effective_n_jobs()
+        self.n_workers_asked = parallel.n_jobs if parallel.n_jobs > 0 else granted
+        if granted == 1:
+            _capacity(parallel.pre_dispatch, 1)  # refused here as it would be with workers
+            return InProcess()
+        if not parallel._backend.supports_retrieve_callback:
+            raise TypeError(
+                f"The joblib backend {type(parallel._backend).__name__} cannot hand back results "
+                f"as they finish. Use loky, threading, multiprocessing, dask or ray, or n_jobs=1."
+            )
+        if hasattr(parallel._backend, "start_call"):
+            parallel._backend.start_call()
+        parallel._calling = True  # so that Parallel ends the call when it ends itself
+        return Workers(parallel, granted)
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if exc is not None and self._parallel._calling:
+            self._parallel._backend.abort_everything(ensure_ready=False)
+        self._parallel.__exit__(exc_type, exc, tb)
+
+
+def _capacity(pre_dispatch: int | str, n_workers: int) -> int:
+    """Read ``pre_dispatch`` as joblib does."""
+    if pre_dispatch == "all":
+        return 2**31
+    try:
+        n_calls = int(eval_expr(str(pre_dispatch).replace("n_jobs", str(n_workers))))
+    except Exception as error:
+        raise ValueError(
+            f"pre_dispatch={pre_dispatch!r} cannot be read. Use an int, 'all', or an expression "
+            f"of n_jobs as '2*n_jobs'."
+        ) from error
+    if n_calls < 1:
+        raise ValueError(
+            f"pre_dispatch={pre_dispatch!r} comes to {n_calls} for {n_workers} workers; at least "
+            f"one task must be dispatched."
+        )
+    return n_calls

@@ -1,0 +1,245 @@
+"""The record of a search: append-only, and all that the search knows.
+
+What to try next, and when to stop, are questions asked of the record; nothing else is state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunein._dimensions import Array
+
+Origin: TypeAlias = Literal["default", "initial", "asked"]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A point to try.
+
+    Attributes
+    ----------
+    unit : ndarray of shape (n_coordinates,)
+        The point, snapped.
+    params : dict
+        What the estimator gets.
+    origin : {"default", "initial", "asked"}
+        Who proposed it: the estimator's own values, the user, or the method.
+    note : dict or None
+        What the method wants to read again at the next trial, in plain numbers and lists.
+    """
+
+    unit: Array
+    params: dict[str, Any]
+    origin: Origin = "asked"
+    note: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one trial got on one fold.
+
+    Attributes
+    ----------
+    test, train : float or dict of str to float or None
+        Scores, a dict with several metrics; `train` is None unless asked for.
+    fit_time, score_time : float
+        Seconds.
+    n_test_samples : int
+        Size of the fold's test set.
+    error : str or None
+        The traceback if the fit failed.
+    """
+
+    test: Any
+    train: Any
+    fit_time: float
+    score_time: float
+    n_test_samples: int
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate and what is known of it.
+
+    Attributes
+    ----------
+    number : int
+        Position in the order of proposal.
+    proposal : Proposal
+        Where it came from.
+    scores : list of Score or None
+        One a fold; None where the fold has not been run.
+    """
+
+    number: int
+    proposal: Proposal
+    scores: list[Score | None] = field(repr=False)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The candidate's parameters."""
+        return self.proposal.params
+
+    @property
+    def closed(self) -> bool:
+        """Whether every fold has a score."""
+        return None not in self.scores
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a method may look at when it proposes a trial.
+
+    Attributes
+    ----------
+    units : ndarray of shape (n, n_coordinates)
+        Closed trials.
+    fold_scores : ndarray of shape (n, n_folds)
+        Their scores on the driving metric, greater is better; NaN where a fit failed or the
+        score is not finite.
+    pending : ndarray of shape (n_pending, n_coordinates)
+        Trials without a full score so far.
+    tried : set of bytes
+        Keys (``Space.key``) of all points that were proposed.
+    n_asked : int
+        How many trials the method itself has proposed.
+    note : mapping or None
+        The newest note of a method.
+    """
+
+    units: Array
+    fold_scores: Array
+    pending: Array
+    tried: frozenset[bytes] | set[bytes]
+    n_asked: int
+    note: Mapping[str, Any] | None
+
+    @property
+    def scores(self) -> Array:
+        """Mean over folds of each closed trial; NaN if one of its folds failed."""
+        return np.asarray(self.fold_scores.mean(axis=1))
+
+
+class History:
+    """Everything that happened in a search, in order.
+
+    Parameters
+    ----------
+    n_folds : int
+        Folds of every trial.
+    n_coordinates : int
+        Width of the space's points.
+    metric : str or None
+        Which of several metrics drives the search; None for the first one seen.
+
+    Attributes
+    ----------
+    trials : list of Trial
+        All that were opened.
+    """
+
+    def __init__(self, n_folds: int, n_coordinates: int, metric: str | None = None) -> None:
+        self.n_folds = n_folds
+        self.metric = metric
+        self.trials: list[Trial] = []
+        self.n_asked = 0
+        self._tried: set[bytes] = set()
+        self._n_missing: list[int] = []
+        self._first_open = 0
+        # Rows are appended by doubling, so that a look at the record costs no copy of it.
+        self._units = np.empty((16, n_coordinates))
+        self._fold_scores = np.empty((16, n_folds))
+        self._closed = np.zeros(16, dtype=bool)
+
+    def __len__(self) -> int:
+        return len(self.trials)
+
+    def __iter__(self) -> Iterator[Trial]:
+        return iter(self.trials)
+
+    def __repr__(self) -> str:
+        done = int(self._closed[: len(self)].sum())
+        return f"History({len(self)} trials of {self.n_folds} folds, {done} complete)"
+
+    @property
+    def n_closed_in_row(self) -> int:
+        """How many trials, from the first on, are closed without a gap."""
+        return self._first_open
+
+    @property
+    def tried(self) -> set[bytes]:
+        """Keys of all points that were proposed."""
+        return self._tried
+
+    def open(self, proposal: Proposal) -> Trial:
+        """Append a trial that has no scores so far."""
+        number = len(self)
+        if number == len(self._units):
+            self._units = _doubled(self._units)
+            self._fold_scores = _doubled(self._fold_scores)
+            self._closed = _doubled(self._closed)
+        self._units[number] = proposal.unit
+        self._fold_scores[number] = np.nan
+        self._closed[number] = False
+        trial = Trial(number, proposal, [None] * self.n_folds)
+        self.trials.append(trial)
+        self._n_missing.append(self.n_folds)
+        self._tried.add(proposal.unit.tobytes())
+        self.n_asked += proposal.origin == "asked"
+        return trial
+
+    def record(self, number: int, fold: int, score: Score) -> None:
+        """Append what trial `number` got on `fold`."""
+        if self.trials[number].scores[fold] is not None:
+            raise ValueError(f"Trial {number} has a score on fold {fold} already.")
+        self.trials[number].scores[fold] = score
+        self._fold_scores[number, fold] = self._driving(score)
+        self._n_missing[number] -= 1
+        self._closed[number] = self._n_missing[number] == 0
+        while self._first_open < len(self) and self._closed[self._first_open]:
+            self._first_open += 1
+
+    def _driving(self, score: Score) -> float:
+        value = score.test
+        if score.error is not None:
+            return math.nan
+        if isinstance(value, dict):
+            if self.metric is None:
+                self.metric = next(iter(value))
+            value = value.get(self.metric, math.nan)
+        return float(value) if math.isfinite(value) else math.nan
+
+    def known(self, upto: int | None = None) -> Known:
+        """Return what a method may know.
+
+        Parameters
+        ----------
+        upto : int or None
+            If given, exactly the scores of the first `upto` trials, which must be closed: what
+            later ones have got by now depends on timing. If None, every closed trial.
+        """
+        n = len(self)
+        if upto is None:
+            closed = self._closed[:n]
+        else:
+            closed = np.arange(n) < upto
+        notes = (t.proposal.note for t in reversed(self.trials) if t.proposal.note is not None)
+        return Known(
+            units=self._units[:n][closed],
+            fold_scores=self._fold_scores[:n][closed],
+            pending=self._units[:n][~closed],
+            tried=self._tried,
+            n_asked=self.n_asked,
+            note=next(notes, None),
+        )
+
+
+def _doubled(rows: NDArray[Any]) -> NDArray[Any]:
+    return np.concatenate([rows, np.empty_like(rows)])

@@ -1,0 +1,291 @@
+"""The border at which a user's search space becomes dimensions: every form, every refusal."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from sklearn.base import clone
+
+from tunein._dimensions import (
+    _TAIL,
+    Categorical,
+    Dimension,
+    Integer,
+    Interval,
+    Levels,
+    Quantile,
+    Real,
+    Steps,
+    is_number,
+)
+
+# Draws that stand for an object that can only draw; its own quantiles are known to 1 in 30.
+_EMPIRICAL_DRAWS = 1024
+
+# Above this many whole numbers a discrete distribution is read at its quantiles only.
+_MAX_TABLE = 100_000
+
+
+def parse_dimension(value: Any, where: str) -> Dimension:
+    """Turn what a user wrote for one parameter into a dimension.
+
+    Parameters
+    ----------
+    value : object
+        A list, tuple, range or array of choices; a frozen scipy distribution; an object with
+        ``rvs``; `Real`, `Integer`, `Categorical`; a scikit-optimize dimension or an Optuna
+        distribution.
+    where : str
+        How an error names the parameter, as ``"param_distributions['C']"``.
+
+    Returns
+    -------
+    dimension : Dimension
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the value is none of these, or is empty, reversed or without finite quantiles.
+    """
+    own = _translate(value)
+    for kind, parse in _PARSERS.items():
+        if isinstance(own, kind):
+            return parse(own, where)
+    if hasattr(own, "ppf") and hasattr(own, "cdf") and hasattr(own, "support"):
+        return _parse_distribution(own, where)
+    if hasattr(own, "rvs"):
+        return _parse_sampler(own, where)
+    return _parse_choices(own, where)
+
+
+def parse_branches(param_distributions: Any) -> list[tuple[str, dict[str, Any]]]:
+    """Split `param_distributions` into (how an error names it, its dict), sorted by parameter."""
+    name = "param_distributions"
+    if isinstance(param_distributions, Mapping):
+        branches = [(name, param_distributions)]
+    elif isinstance(param_distributions, list):
+        branches = [(f"{name}[{i}]", branch) for i, branch in enumerate(param_distributions)]
+    else:
+        raise TypeError(
+            f"{name} must be a dict or a list of dicts, got {param_distributions!r} of type "
+            f"{type(param_distributions).__name__}."
+        )
+    if not branches:
+        raise ValueError(f"{name}=[] holds no search space. Give at least one dict.")
+    for where, branch in branches:
+        if not isinstance(branch, Mapping):
+            raise TypeError(f"{where} must be a dict, got {branch!r} of type {type(branch).__name__}.")
+        for parameter in branch:
+            if not isinstance(parameter, str):
+                raise TypeError(f"{where} has the key {parameter!r}; parameter names are strings.")
+    return [(where, dict(sorted(branch.items()))) for where, branch in branches]
+
+
+def check_names(branch: dict[str, Dimension], where: str, estimator: Any) -> None:
+    """Refuse a parameter that the estimator would not take under any choice of its parents.
+
+    Raises
+    ------
+    ValueError
+        Naming the parameter, its likely spelling, and what the estimator accepts.
+    """
+    known = estimator.get_params(deep=True)
+    for name in branch:
+        if name in known:
+            continue
+        # Not every estimator lists what it takes (xgboost), and a swapped step brings its own.
+        parents = [parent for parent in branch if name.startswith(f"{parent}__")]
+        parent = max(parents, key=len, default=None)
+        settings = _settings(branch, name, parent)
+        if not any(_is_settable(estimator, setting) for setting in settings):
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(
+                f"{where}[{name!r}]: Invalid parameter {name!r} for estimator {estimator}.{hint} "
+                f"Valid parameters are: {sorted(known)}."
+            )
+
+
+def _settings(branch: dict[str, Dimension], name: str, parent: str | None) -> list[dict[str, Any]]:
+    value = branch[name].decode(0.5)
+    options = branch[parent] if parent is not None else None
+    if parent is None or not isinstance(options, Levels):
+        return [{name: value}]
+    return [{parent: option, name: value} for option in options.values]
+
+
+def _is_settable(estimator: Any, setting: dict[str, Any]) -> bool:
+    try:
+        clone(estimator).set_params(**clone(setting, safe=False))
+    except Exception:  # set_params of a foreign estimator may refuse with any error
+        return False
+    return True
+
+
+def _parse_real(value: Real, where: str) -> Dimension:
+    _check_bounds(value, where)
+    return Interval(value.low, value.high, value.log)
+
+
+def _parse_integer(value: Integer, where: str) -> Dimension:
+    _check_bounds(value, where)
+    for field in ("low", "high", "step"):
+        number = getattr(value, field)
+        if number != int(number):
+            raise ValueError(
+                f"{where}: {value} needs whole numbers, got {field}={number!r}. "
+                f"Use Real, or a list of the values."
+            )
+    if value.step < 1:
+        raise ValueError(f"{where}: {value} needs step >= 1, got step={value.step!r}.")
+    return Steps.between(int(value.low), int(value.high), int(value.step), value.log)
+
+
+def _check_bounds(value: Real | Integer, where: str) -> None:
+    fields = ("low", "high", "step") if isinstance(value, Integer) else ("low", "high")
+    for field in fields:
+        number = getattr(value, field)
+        if not is_number(number):
+            raise TypeError(
+                f"{where}: {value} needs finite numbers, got {field}={number!r} of type "
+                f"{type(number).__name__}."
+            )
+    if value.low >= value.high:
+        raise ValueError(
+            f"{where}: {value} needs low < high, got low={value.low!r} and high={value.high!r}. "
+            f"For a single value use a list, [{value.low!r}]."
+        )
+    if value.log and value.low <= 0:
+        remedy = "1" if isinstance(value, Integer) else "1e-3"
+        raise ValueError(
+            f"{where}: {value} needs low > 0, got low={value.low!r}. "
+            f"Use low={remedy}, or log=False."
+        )
+
+
+def _parse_categorical(value: Categorical, where: str) -> Dimension:
+    return Levels(_listed(value.choices, where), ordered=bool(value.ordered))
+
+
+def _parse_choices(value: Any, where: str) -> Dimension:
+    choices = _listed(value, where)
+    if all(is_number(choice) for choice in choices):
+        return Levels.sorted_numbers(choices)
+    return Levels(choices)
+
+
+def _listed(choices: Any, where: str) -> list[Any]:
+    # A pandas Series has positions, though it is no Sequence.
+    is_sequence = isinstance(choices, Sequence) or hasattr(choices, "iloc")
+    is_sequence = is_sequence or (isinstance(choices, np.ndarray) and choices.ndim > 0)
+    if isinstance(choices, str | bytes) or not is_sequence:
+        raise TypeError(
+            f"{where}: expected a list, tuple or array of choices, or a distribution, got "
+            f"{choices!r} of type {type(choices).__name__}. A single value goes into a list, "
+            f"[{choices!r}]."
+        )
+    if len(choices) == 0:
+        raise ValueError(f"{where}: no choices in {choices!r}. Give at least one value.")
+    return list(choices)
+
+
+def _parse_distribution(distribution: Any, where: str) -> Dimension:
+    generator = getattr(distribution, "dist", distribution)
+    low, high = (float(end) for end in distribution.support())
+    if not low <= high:  # also when either is NaN
+        raise ValueError(
+            f"{where}: the distribution has no support ({low}, {high}); its arguments are "
+            f"invalid. Check shape, loc and scale."
+        )
+    if isinstance(generator, stats.rv_discrete):
+        return _parse_discrete(distribution, where, low, high)
+    probes = np.asarray(distribution.ppf([_TAIL, 0.25, 0.5, 0.75, 1 - _TAIL]), dtype=float)
+    if not np.isfinite(probes).all():
+        raise ValueError(
+            f"{where}: the distribution has no finite quantiles between {_TAIL} and {1 - _TAIL} "
+            f"(got {probes.tolist()}). Use one with bounds, as scipy.stats.uniform or loguniform."
+        )
+    # Their quantiles in closed form take a microsecond; scipy's take a hundred.
+    name, finite = getattr(generator, "name", None), math.isfinite(low) and math.isfinite(high)
+    if finite and low < high and name == "uniform":
+        return Interval(low, high)
+    if finite and 0 < low < high and name in ("loguniform", "reciprocal"):
+        if np.allclose(probes[2], math.sqrt(low * high), rtol=1e-9):  # not shifted by loc
+            return Interval(low, high, log=True)
+    return Quantile(distribution)
+
+
+def _parse_discrete(distribution: Any, where: str, low: float, high: float) -> Dimension:
+    if getattr(getattr(distribution, "dist", None), "name", None) == "randint":
+        return Steps(int(low), 1, int(high - low) + 1)
+    if hasattr(getattr(distribution, "dist", distribution), "xk"):
+        values = np.asarray(getattr(distribution, "dist", distribution).xk, dtype=float)
+        finite = True
+    else:
+        finite = math.isfinite(low) and math.isfinite(high)
+        ends = distribution.ppf([0.0 if math.isfinite(low) else _TAIL, 1 - _TAIL])
+        first = low if math.isfinite(low) else float(ends[0])
+        last = high if math.isfinite(high) and high - first < _MAX_TABLE else float(ends[1])
+        if not (math.isfinite(first) and math.isfinite(last)):
+            raise ValueError(
+                f"{where}: the distribution has no finite quantiles between {_TAIL} and "
+                f"{1 - _TAIL}. Use one with bounds, as scipy.stats.randint."
+            )
+        values = first + np.arange(last - first + 1)
+        if len(values) > _MAX_TABLE:
+            finite = False
+            values = np.unique(distribution.ppf((np.arange(_MAX_TABLE) + 0.5) / _MAX_TABLE))
+    weights = np.asarray(distribution.pmf(values), dtype=float)
+    values, weights = values[weights > 0], weights[weights > 0]
+    whole = bool(np.all(values == np.floor(values)))
+    numbers = [int(value) if whole else float(value) for value in values]
+    return Levels(numbers, ordered=True, weights=weights, finite=finite)
+
+
+def _parse_sampler(sampler: Any, where: str) -> Dimension:
+    """Stand draws in for the quantile function of an object that only has ``rvs``."""
+    rng = np.random.RandomState(0)  # the space is a function of what the user wrote alone
+    try:
+        draws = [sampler.rvs(random_state=rng) for _ in range(_EMPIRICAL_DRAWS)]
+    except TypeError as error:
+        raise TypeError(
+            f"{where}: {sampler!r} of type {type(sampler).__name__} could not be drawn from with "
+            f"rvs(random_state=...): {error}."
+        ) from error
+    if all(is_number(draw) for draw in draws):
+        values, counts = np.unique(np.array(draws), return_counts=True)
+        return Levels(values.tolist(), ordered=True, weights=counts, finite=False)
+    return Levels(draws, finite=False)
+
+
+_PARSERS: dict[type, Callable[[Any, str], Dimension]] = {
+    Real: _parse_real,
+    Integer: _parse_integer,
+    Categorical: _parse_categorical,
+    Dimension: lambda dimension, where: dimension,
+}
+
+
+def _translate(value: Any) -> Any:
+    """Recognise dimensions of scikit-optimize and distributions of Optuna, without importing either."""
+    package = type(value).__module__.partition(".")[0]
+    name = type(value).__name__
+    if package == "skopt" and name in ("Real", "Integer"):
+        log = value.prior == "log-uniform"
+        return (Real if name == "Real" else Integer)(value.low, value.high, log)
+    if package == "skopt" and name == "Categorical":
+        return Levels(value.categories, weights=value.prior)
+    if package == "optuna" and name == "IntDistribution":
+        return Integer(value.low, value.high, value.log, value.step)
+    if package == "optuna" and name == "FloatDistribution":
+        if value.step is not None:
+            return Steps.between(value.low, value.high, value.step)
+        return Real(value.low, value.high, value.log)
+    if package == "optuna" and name == "CategoricalDistribution":
+        return Categorical(list(value.choices))
+    return value

@@ -1,0 +1,419 @@
+"""The one loop that all searches share: propose, evaluate, record; then results and refit."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import time
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import clone, is_classifier
+from sklearn.model_selection import check_cv
+from sklearn.utils import check_random_state, indexable
+
+from tunein._dimensions import Array
+from tunein._evaluation import Evaluation, Evaluator, evaluate_fold
+from tunein._history import History, Known, Proposal, Score
+from tunein._math.design import sobol
+from tunein._sklearn import (
+    BaseSearchCV,
+    IntervalConstraint,
+    SearchContext,
+    _check_method_params,
+    _fit_context,
+    _insert_error_scores,
+    _warn_or_raise_about_fit_failures,
+)
+from tunein._space import Space
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that stays the same from the first fold of a search to the last."""
+
+    fixed: dict[str, Any]  # arguments of evaluate_fold that all folds share
+    folds: list[tuple[Any, Any]]
+    space: Space
+    n_candidates: int
+    given: list[Proposal]  # tried before the method is asked
+    design: Array  # the method's own first points
+    seed: int
+    is_seeded: bool
+    context: SearchContext
+
+
+class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
+    """Base of searches that learn from one candidate for the next.
+
+    A method is two answers: `_n_startup`, how many points it wants spread over the space first,
+    and `_ask`, which point to try given what is known. The rest is the same for all.
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        **BaseSearchCV._parameter_constraints,
+        "param_distributions": [dict, list],
+        "n_iter": [IntervalConstraint(numbers.Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+        "initial_params": [list, tuple, None],
+    }
+
+    @abstractmethod
+    def __init__(
+        self,
+        estimator: Any,
+        param_distributions: Any,
+        *,
+        n_iter: int = 50,
+        scoring: Any = None,
+        n_jobs: int | None = None,
+        refit: Any = True,
+        cv: Any = None,
+        verbose: int = 0,
+        pre_dispatch: int | str = "2*n_jobs",
+        random_state: Any = None,
+        error_score: Any = np.nan,
+        return_train_score: bool = False,
+        initial_params: list[dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(
+            estimator=estimator,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            error_score=error_score,
+            return_train_score=return_train_score,
+        )
+        self.param_distributions = param_distributions
+        self.n_iter = n_iter
+        self.random_state = random_state
+        self.initial_params = initial_params
+
+    # ------------------------------------------------------------------ what a method answers
+
+    @abstractmethod
+    def _n_startup(self, space: Space) -> int:
+        """Return how many spread points to try before the first `_ask`."""
+
+    @abstractmethod
+    def _ask(
+        self, space: Space, known: Known, rng: np.random.Generator
+    ) -> tuple[Array, Mapping[str, Any] | None]:
+        """Return the snapped point to try next, and a note to read again at the next trial.
+
+        A pure function of its arguments. At least one of ``known.scores`` is finite.
+        """
+
+    # ------------------------------------------------------------------ scikit-learn's contract
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        inner = self.estimator.__sklearn_tags__() if hasattr(self.estimator, "__sklearn_tags__") else tags
+        tags.target_tags.multi_output = inner.target_tags.multi_output
+        tags.target_tags.required = inner.target_tags.required
+        tags.input_tags.allow_nan = inner.input_tags.allow_nan
+        return tags
+
+    @_fit_context(prefer_skip_nested_validation=False)  # type: ignore[untyped-decorator]
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
+        """Search, then refit the estimator with the best parameters on all data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_samples)
+            Training data; square for a precomputed kernel or distance matrix.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Target; None for unsupervised learning.
+        **params : dict of str to object
+            Passed to ``fit`` of the estimator, to the scorer and to the splitter, as
+            ``GridSearchCV`` does: arrays of length n_samples are split with the data, and
+            ``groups`` reaches the splitter.
+
+        Returns
+        -------
+        self : object
+            The fitted search.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter is invalid, naming it, its value and what is accepted; or if every fit
+            failed, with the failures.
+        KeyboardInterrupt
+            After Ctrl-C; what had finished is kept in ``cv_results_``, ``best_params_`` and
+            ``history_``.
+        """
+        scorers, refit_metric = self._get_scorers()
+        X, y = indexable(X, y)
+        params = _check_method_params(X, params=params)
+        routed = self._get_routed_params_for_fit(params)
+        context = SearchContext(self, X, y, params.get("sample_weight"))
+        job = self._prepare(X, y, scorers, routed, context)
+        history = History(len(job.folds), len(job.space.dimensions), self._driving_metric(scorers))
+
+        try:
+            stop_reason = self._run(job, history)
+        except (KeyboardInterrupt, SystemExit) as interrupt:
+            self._keep_finished(job, history, scorers, refit_metric, type(interrupt).__name__)
+            raise
+        self._publish(job, history, stop_reason)
+        self._select(history, scorers, refit_metric)
+        if self.refit:
+            self._refit_best(X, y, routed.estimator.fit, context)
+        context.end()
+        return self
+
+    # ------------------------------------------------------------------ before the first fit
+
+    def _prepare(self, X: Any, y: Any, scorers: Any, routed: Any, context: SearchContext) -> _Job:
+        cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
+        self._checked_cv_orig = cv
+        # Drawn once: a shuffling splitter without a seed would compare candidates on different data.
+        folds = list(cv.split(X, y, **routed.splitter.split))
+        self.n_splits_ = cv.get_n_splits(X, y, **routed.splitter.split)
+        if len(folds) != self.n_splits_:
+            raise ValueError(
+                "cv.split and cv.get_n_splits returned inconsistent results. "
+                f"Expected {self.n_splits_} splits, got {len(folds)}"
+            )
+        if not folds:
+            raise ValueError("No fits were performed. Was the CV iterator empty?")
+        space = Space.parse(self.param_distributions, self.estimator)
+        n_candidates = int(min(self.n_iter, space.size))
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        n_startup = min(self._n_startup(space), n_candidates)
+        design_rng = np.random.default_rng(np.random.SeedSequence(seed))
+        return _Job(
+            fixed={
+                "estimator": clone(self.estimator),
+                "X": X,
+                "y": y,
+                "scorer": scorers,
+                "fit_params": routed.estimator.fit,
+                "score_params": routed.scorer.score,
+                "return_train_score": self.return_train_score,
+                "error_score": self.error_score,
+                "verbose": self.verbose,
+            },
+            folds=folds,
+            space=space,
+            n_candidates=n_candidates,
+            given=self._given(space)[:n_candidates],
+            design=space.snap(sobol(n_startup, len(space.dimensions), design_rng)),
+            seed=seed,
+            is_seeded=self.random_state is not None,
+            context=context,
+        )
+
+    def _driving_metric(self, scorers: Any) -> str | None:
+        """Name the metric that the search improves; None for the only, or first, one returned."""
+        if isinstance(self.refit, str):
+            return self.refit
+        return next(iter(scorers._scorers)) if hasattr(scorers, "_scorers") else None
+
+    def _given(self, space: Space) -> list[Proposal]:
+        """Return the estimator's own values, if the space holds them, then `initial_params`."""
+        current = self.estimator.get_params(deep=True)
+        proposals: list[Proposal] = []
+        taken: set[bytes] = set()
+        own = ({n: current.get(n, _MISSING) for n in names} for names in space.branch_names)
+        for params in own:
+            if _MISSING not in params.values() and not proposals:
+                proposals.extend(_first_free(space, params, taken, "default"))
+        for i, params in enumerate(self.initial_params or ()):
+            where = f"initial_params[{i}]"
+            if not isinstance(params, Mapping):
+                raise TypeError(f"{where} must be a dict, got {params!r} of type {type(params).__name__}.")
+            if not any(True for _ in space.encode(params)):
+                raise ValueError(f"{where}={dict(params)!r} {space.explain_absence(params)}")
+            proposals.extend(_first_free(space, params, taken, "initial"))
+        return proposals
+
+    # ------------------------------------------------------------------ the loop
+
+    def _run(self, job: _Job, history: History) -> str:
+        """Keep the workers busy until there is nothing more to try, and say why it ended."""
+        n_folds = len(job.folds)
+        if self.verbose > 0:
+            print(
+                f"Fitting {n_folds} folds for each of {job.n_candidates} candidates, "
+                f"totalling {n_folds * job.n_candidates} fits"
+            )
+        job.context.begin_search(n_folds * job.n_candidates)
+        waiting: deque[tuple[int, int]] = deque()
+        evaluation = Evaluation(self.n_jobs, self.pre_dispatch)
+        with evaluation as evaluator:
+            lookback = _lookback(evaluation.n_workers_asked, n_folds)
+            while True:
+                while evaluator.n_running < evaluator.capacity:
+                    if not waiting and self._may_open(job, history, evaluator, lookback):
+                        trial = history.open(self._propose(job, history, lookback))
+                        waiting.extend((trial.number, fold) for fold in range(n_folds))
+                    if not waiting:
+                        break
+                    self._submit(job, history, evaluator, *waiting.popleft())
+                if not evaluator.n_running:
+                    break
+                (number, fold), score = evaluator.next()
+                history.record(number, fold, score)
+        job.context.end_search()
+        if len(history) < self.n_iter or job.space.size == self.n_iter:
+            return f"All {len(history)} points of the search space were tried."
+        return f"n_iter={self.n_iter} candidates were tried."
+
+    def _may_open(self, job: _Job, history: History, evaluator: Evaluator, lookback: int) -> bool:
+        """Tell whether it is time for a new trial: late enough to know much, and no later."""
+        if len(history) >= job.n_candidates:
+            return False
+        if job.is_seeded and history.n_closed_in_row < len(history) - lookback:
+            return False
+        return evaluator.n_running < _QUEUED * evaluator.n_workers
+
+    def _propose(self, job: _Job, history: History, lookback: int) -> Proposal:
+        number = len(history)
+        if number < len(job.given):
+            return job.given[number]
+        rng = np.random.default_rng(np.random.SeedSequence(job.seed, spawn_key=(number,)))
+        known = history.known(max(number - lookback, 0) if job.is_seeded else None)
+        unit, note = self._next_point(job, known, rng)
+        return Proposal(unit, job.space.decode(unit), "asked", note)
+
+    def _next_point(
+        self, job: _Job, known: Known, rng: np.random.Generator
+    ) -> tuple[Array, Mapping[str, Any] | None]:
+        if known.n_asked < len(job.design):
+            unit = job.design[known.n_asked]
+            if Space.key(unit) not in known.tried:
+                return unit, None
+        elif np.isfinite(known.scores).any():
+            return self._ask(job.space, known, rng)
+        return job.space.untried(rng, 1, known.tried)[0], None
+
+    def _submit(
+        self, job: _Job, history: History, evaluator: Evaluator, number: int, fold: int
+    ) -> None:
+        train, test = job.folds[fold]
+        n_folds = len(job.folds)
+        evaluator.submit(
+            (number, fold),
+            evaluate_fold,
+            {
+                **job.fixed,
+                "parameters": history.trials[number].params,
+                "train": train,
+                "test": test,
+                "split_progress": (fold, n_folds),
+                "candidate_progress": (number, job.n_candidates),
+                **job.context.task_arguments(
+                    number * n_folds + fold, leaves_process=evaluator.leaves_process
+                ),
+            },
+        )
+
+    # ------------------------------------------------------------------ after the last fit
+
+    def _publish(self, job: _Job, history: History, stop_reason: str) -> None:
+        self.history_ = history
+        self.space_ = job.space
+        self.stop_reason_ = stop_reason
+
+    def _select(self, history: History, scorers: Any, refit_metric: str) -> None:
+        """Set ``cv_results_`` and the best of it, exactly as ``BaseSearchCV`` does."""
+        complete = [trial for trial in history if trial.closed]
+        out = [_as_sklearn(score) for trial in complete for score in trial.scores if score]
+        _warn_or_raise_about_fit_failures(out, self.error_score)
+        # What a callable returns is known only now.
+        if callable(self.scoring):
+            _insert_error_scores(out, self.error_score)
+        results = self._format_results([trial.params for trial in complete], self.n_splits_, out)
+        first = out[0]["test_scores"]
+        self.multimetric_ = isinstance(first, dict)
+        if callable(self.scoring) and self.multimetric_:
+            self._check_refit_for_multimetric(first)
+            refit_metric = self.refit
+        if self.refit or not self.multimetric_:
+            self.best_index_ = self._select_best_index(self.refit, refit_metric, results)
+            if not callable(self.refit):
+                self.best_score_ = results[f"mean_test_{refit_metric}"][self.best_index_]
+            self.best_params_ = results["params"][self.best_index_]
+        self.scorer_ = getattr(scorers, "_scorers", scorers)
+        self.cv_results_ = results
+
+    def _refit_best(
+        self, X: Any, y: Any, fit_params: dict[str, Any], context: SearchContext
+    ) -> None:
+        # Parameters may be estimators, which the fit must not change.
+        self.best_estimator_ = clone(self.estimator).set_params(
+            **clone(self.best_params_, safe=False)
+        )
+        with context.refit(self.best_estimator_):
+            start = time.time()
+            if y is None:
+                self.best_estimator_.fit(X, **fit_params)
+            else:
+                self.best_estimator_.fit(X, y, **fit_params)
+            self.refit_time_ = time.time() - start
+            if hasattr(self.best_estimator_, "feature_names_in_"):
+                self.feature_names_in_ = self.best_estimator_.feature_names_in_
+
+    def _keep_finished(
+        self, job: _Job, history: History, scorers: Any, refit_metric: str, interrupt: str
+    ) -> None:
+        n_done = sum(trial.closed for trial in history)
+        self._publish(
+            job,
+            history,
+            f"{interrupt} after {n_done} of {job.n_candidates} candidates; nothing was refitted.",
+        )
+        succeeded = any(s is not None and s.error is None for t in history for s in t.scores)
+        if n_done and succeeded:
+            self._select(history, scorers, refit_metric)
+
+
+_MISSING = object()
+
+# Folds handed to the workers before a new trial is opened, per worker: one in work and one in the
+# queue, so that none waits while the next trial is thought of.
+_QUEUED = 2
+
+
+def _lookback(n_workers: int, n_folds: int) -> int:
+    """Return how many of the newest trials a seeded search proposes without the scores of.
+
+    Enough trials must be open at once that a slow fold of the oldest leaves no worker idle, and
+    no more: what is not looked at cannot be learned from. One worker waits for every score.
+    """
+    if n_workers == 1:
+        return 0
+    return math.ceil(_QUEUED * n_workers / n_folds) + 1
+
+
+def _first_free(
+    space: Space, params: Mapping[str, Any], taken: set[bytes], origin: Any
+) -> Iterator[Proposal]:
+    """Yield the first point that holds `params` and is not taken, if there is one."""
+    for unit, own in space.encode(params):
+        if Space.key(unit) not in taken:
+            taken.add(Space.key(unit))
+            yield Proposal(unit, own, origin)
+            return
+
+
+def _as_sklearn(score: Score) -> dict[str, Any]:
+    result = {
+        "test_scores": score.test,
+        "fit_time": score.fit_time,
+        "score_time": score.score_time,
+        "n_test_samples": score.n_test_samples,
+        "fit_error": score.error,
+    }
+    if score.train is not None:
+        result["train_scores"] = score.train
+    return result

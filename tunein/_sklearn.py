@@ -1,0 +1,137 @@
+"""Every private scikit-learn name that the package relies on, in one place.
+
+Tested against the oldest and the newest scikit-learn that we support. Where versions differ, one
+function hides the difference and says when it can go.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sklearn import get_config
+from sklearn.base import _fit_context
+from sklearn.metrics._scorer import _MultimetricScorer
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.model_selection._validation import (
+    _fit_and_score,
+    _insert_error_scores,
+    _warn_or_raise_about_fit_failures,
+)
+from sklearn.utils._param_validation import Interval as IntervalConstraint
+from sklearn.utils.parallel import _FuncWrapper
+from sklearn.utils.validation import _check_method_params
+
+__all__ = [
+    "BaseSearchCV",
+    "IntervalConstraint",
+    "SearchContext",
+    "_check_method_params",
+    "_fit_and_score",
+    "_fit_context",
+    "_insert_error_scores",
+    "_warn_or_raise_about_fit_failures",
+    "configured",
+    "error_scores",
+]
+
+
+def configured(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap `function` so that a worker runs it under this thread's scikit-learn configuration."""
+    wrapper = _FuncWrapper(function)
+    if hasattr(wrapper, "with_config"):  # remove when sklearn >= 1.7
+        return wrapper.with_config(get_config())  # type: ignore[no-any-return]
+    # Free-threaded Python keeps the filters in a context variable, behind a function.
+    filters = getattr(warnings, "_get_filters", lambda: warnings.filters)()
+    return wrapper.with_config_and_warning_filters(get_config(), filters)  # type: ignore[no-any-return]
+
+
+def error_scores(scorer: Any, error_score: float) -> Any:
+    """Give `error_score` the shape that `scorer` would have returned."""
+    if isinstance(scorer, _MultimetricScorer):
+        return dict.fromkeys(scorer._scorers, error_score)
+    return error_score
+
+
+class SearchContext:
+    """Drives scikit-learn's callbacks (1.9 and later) as ``GridSearchCV`` drives them.
+
+    On older versions, which have no callbacks, every method does nothing.
+
+    Parameters
+    ----------
+    search : BaseSearchCV
+        The search whose callbacks are called.
+    X, y : array-like
+        What the callbacks are told of the data.
+    sample_weight : array-like or None
+        Handed to the callbacks as metadata.
+    """
+
+    def __init__(self, search: Any, X: Any, y: Any, sample_weight: Any) -> None:
+        self._search = search
+        self._data = {
+            "X": X,
+            "y": y,
+            "metadata": None if sample_weight is None else {"sample_weight": sample_weight},
+        }
+        self._root = self._tasks = None
+        if hasattr(search, "_init_callback_context"):  # remove when sklearn >= 1.9
+            self._root = search._init_callback_context(
+                max_subtasks=1 + (search.refit is not False)
+            ).call_on_fit_task_begin(estimator=search, **self._data)
+
+    def begin_search(self, n_tasks: int) -> None:
+        """Announce at most `n_tasks` evaluations of one candidate on one fold."""
+        if self._root is not None:
+            self._tasks = self._root.subcontext(
+                task_name="search", max_subtasks=n_tasks, sequential_subtasks=False
+            ).call_on_fit_task_begin(estimator=self._search)
+
+    def task_arguments(self, task_id: int, *, leaves_process: bool) -> dict[str, Any]:
+        """Return what ``_fit_and_score`` needs to call the callbacks for one evaluation.
+
+        A context that leaves the process travels without the siblings: the tree grows while
+        tasks are being pickled in another thread, and would make every message larger.
+        """
+        if self._tasks is None:
+            return {}
+        context = self._tasks.subcontext(task_name="candidate-split-evaluation", task_id=task_id)
+        caller = self._search if getattr(self._search, "_skl_callbacks", None) else None
+        return {
+            "callback_ctx": _without_siblings(context) if leaves_process else context,
+            "caller": caller,
+        }
+
+    def end_search(self) -> None:
+        """Announce the end of all evaluations."""
+        if self._tasks is not None:
+            self._tasks.call_on_fit_task_end(estimator=self._search)
+
+    @contextmanager
+    def refit(self, estimator: Any) -> Iterator[None]:
+        """Announce the refit, which happens inside this context, to callbacks and `estimator`."""
+        if self._root is None:
+            yield
+            return
+        context = self._root.subcontext(task_name="refit-with-best-params")
+        with context.propagate_callback_context(estimator):
+            context.call_on_fit_task_begin(estimator=self._search, **self._data)
+            yield
+        context.call_on_fit_task_end(estimator=self._search, **self._data)
+
+    def end(self) -> None:
+        """Announce the end of ``fit``."""
+        if self._root is not None:
+            self._root.call_on_fit_task_end(estimator=self._search, **self._data)
+
+
+def _without_siblings(context: Any) -> Any:
+    twin = copy.copy(context)
+    twin._children_map = {}
+    if context.parent is not None:
+        twin.parent = _without_siblings(context.parent)
+    return twin
