@@ -460,5 +460,7 @@ def same_value(one: Any, two: Any) -> bool:
         return len(one) == len(two) and all(map(same_value, one, two))
     try:
         return bool(one == two) or bool(one != one and two != two)  # NaN is the same as NaN
-    except Exception:  # a foreign __eq__ may raise anything; such values are the same only if identical
+    except (
+        Exception
+    ):  # a foreign __eq__ may raise anything; such values are the same only if identical
         return False

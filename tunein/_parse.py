@@ -79,7 +79,9 @@ def parse_branches(param_distributions: Any) -> list[tuple[str, dict[str, Any]]]
         raise ValueError(f"{name}=[] holds no search space. Give at least one dict.")
     for where, branch in branches:
         if not isinstance(branch, Mapping):
-            raise TypeError(f"{where} must be a dict, got {branch!r} of type {type(branch).__name__}.")
+            raise TypeError(
+                f"{where} must be a dict, got {branch!r} of type {type(branch).__name__}."
+            )
         for parameter in branch:
             if not isinstance(parameter, str):
                 raise TypeError(f"{where} has the key {parameter!r}; parameter names are strings.")

@@ -62,7 +62,6 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         "initial_params": [list, tuple, None],
     }
 
-    @abstractmethod
     def __init__(
         self,
         estimator: Any,
@@ -115,7 +114,11 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        inner = self.estimator.__sklearn_tags__() if hasattr(self.estimator, "__sklearn_tags__") else tags
+        inner = (
+            self.estimator.__sklearn_tags__()
+            if hasattr(self.estimator, "__sklearn_tags__")
+            else tags
+        )
         tags.target_tags.multi_output = inner.target_tags.multi_output
         tags.target_tags.required = inner.target_tags.required
         tags.input_tags.allow_nan = inner.input_tags.allow_nan
@@ -230,7 +233,9 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         for i, params in enumerate(self.initial_params or ()):
             where = f"initial_params[{i}]"
             if not isinstance(params, Mapping):
-                raise TypeError(f"{where} must be a dict, got {params!r} of type {type(params).__name__}.")
+                raise TypeError(
+                    f"{where} must be a dict, got {params!r} of type {type(params).__name__}."
+                )
             if not any(True for _ in space.encode(params)):
                 raise ValueError(f"{where}={dict(params)!r} {space.explain_absence(params)}")
             proposals.extend(_first_free(space, params, taken, "initial"))

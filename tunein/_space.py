@@ -51,9 +51,7 @@ class Space:
         self.active = active
         levels = np.array([dimension.n_levels for dimension in dimensions], dtype=float)
         first = 1 if len(active) > 1 else 0
-        self._branch_sizes = [
-            math.prod(levels[first:][mask[first:]].tolist()) for mask in active
-        ]
+        self._branch_sizes = [math.prod(levels[first:][mask[first:]].tolist()) for mask in active]
         self.size = float(sum(self._branch_sizes))
 
     @classmethod
@@ -230,7 +228,9 @@ class Space:
         for b, mask in enumerate(self.active):
             columns = np.flatnonzero(mask)
             levels = [
-                np.array([b]) if self.names[j] is None else np.arange(int(self.dimensions[j].n_levels))
+                np.array([b])
+                if self.names[j] is None
+                else np.arange(int(self.dimensions[j].n_levels))
                 for j in columns
             ]
             grid = np.array(list(itertools.product(*levels)), dtype=np.intp)
@@ -249,9 +249,7 @@ class Space:
         return unit.tobytes()
 
 
-def _branch_weights(
-    param_distributions: Any, branches: list[dict[str, Dimension]]
-) -> list[float]:
+def _branch_weights(param_distributions: Any, branches: list[dict[str, Dimension]]) -> list[float]:
     spaces = param_distributions if isinstance(param_distributions, list) else [{}]
     only_lists = not any(hasattr(v, "rvs") for space in spaces for v in space.values())
     sizes = [math.prod(dimension.n_levels for dimension in b.values()) for b in branches]

@@ -147,7 +147,11 @@ def _log_mass(a: Array, b: Array) -> Array:
     mass = ndtr(b) - ndtr(a)
     with np.errstate(divide="ignore", invalid="ignore"):
         # Below 1e-30 even that difference is of rounded numbers: work on logarithms.
-        far = log_ndtr(b) + np.log1p(-np.exp(log_ndtr(a) - log_ndtr(b))) if (mass < 1e-30).any() else 0.0
+        far = (
+            log_ndtr(b) + np.log1p(-np.exp(log_ndtr(a) - log_ndtr(b)))
+            if (mass < 1e-30).any()
+            else 0.0
+        )
         return np.where(mass < 1e-30, far, np.log(mass))
 
 
