@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tunein._dimensions import Array
+from tunein._docstrings import with_common_sections
 from tunein._history import Known
 from tunein._math import gp as gaussian
 from tunein._math.acquisition import maximise
@@ -21,8 +22,60 @@ _MAX_OBSERVATIONS = 300
 _N_BEST = 5
 
 
+@with_common_sections
 class BayesSearchCV(BaseSequentialSearchCV):
-    """Bayes."""
+    """Search with cross-validation by Bayesian optimization with a Gaussian process.
+
+    A Gaussian process is fitted to the scores so far; where the improvement that it leads one to
+    expect over the best point is largest, the next candidate is tried. Of the searches here it
+    needs the fewest candidates, and some hundredths of a second to think about each.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    See Also
+    --------
+    TPESearchCV : Thinks for a millisecond, for cheap fits and large budgets.
+    sklearn.model_selection.RandomizedSearchCV : Learns nothing from what it has tried.
+
+    Notes
+    -----
+    The surrogate has a Matern-5/2 kernel with a lengthscale for each parameter, on a cube that is
+    uniform under the prior that the space expresses [2]_, integers at their rounded places [3]_ and
+    categories at equal distances. Its hyperparameters maximise the evidence times priors by
+    closed-form gradients. The acquisition is log expected improvement [1]_ over the best posterior
+    mean. Candidates whose scores are still to come are believed to turn out as expected; failed
+    ones count as the worst seen. Scores far below the middle are drawn in logarithmically. Beyond
+    300 candidates the surrogate sees the best of them and a sample of the rest.
+
+    References
+    ----------
+    .. [1] S. Ament, S. Daulton, D. Eriksson, M. Balandat, E. Bakshy, "Unexpected improvements to
+       expected improvement for Bayesian optimization", NeurIPS 2023.
+    .. [2] C. Hvarfner, E. O. Hellsten, L. Nardi, "Vanilla Bayesian optimization performs great in
+       high dimensions", ICML 2024.
+    .. [3] E. C. Garrido-Merchan, D. Hernandez-Lobato, "Dealing with categorical and integer-valued
+       variables in Bayesian optimization with Gaussian processes", Neurocomputing 380, 2020.
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.svm import SVC
+    >>> from tunein import BayesSearchCV
+    >>> X, y = load_iris(return_X_y=True)
+    >>> search = BayesSearchCV(
+    ...     SVC(), {"C": loguniform(1e-2, 1e3), "gamma": loguniform(1e-4, 1e1)},
+    ...     n_iter=15, random_state=0,
+    ... ).fit(X, y)
+    >>> bool(search.best_score_ > 0.97)
+    True
+    """
 
     def _n_startup(self, space: Space) -> int:
         return min(10, max(4, len(space.dimensions) + 2))
@@ -69,7 +122,7 @@ def _standardise(scores: Array) -> Array:
     spread = max(q3 - q1, 1e-12)
     z = (y - q2) / spread
     z = np.where(z < 0, -np.log1p(-z), z)
-    return (z - z.mean()) / (z.std() or 1.0)
+    return np.asarray((z - z.mean()) / (z.std() or 1.0))
 
 
 def _thin(units: Array, y: Array, rng: np.random.Generator) -> tuple[Array, Array]:

@@ -182,7 +182,7 @@ class Dimension(ABC):
 
     @abstractmethod
     def encode(self, value: Any) -> list[float]:
-        """Return the coordinates of all points that hold `value`; none if it is not in the space."""
+        """Return the coordinates of all points that hold `value`; none if outside the space."""
 
     @abstractmethod
     def snap(self, u: Array) -> Array:
@@ -286,7 +286,7 @@ class Steps(Dimension):
     def between(cls, low: float, high: float, step: float = 1, log: bool = False) -> Steps:
         """Count the steps that fit between two bounds, both included."""
         # The tolerance keeps 0.1, 0.2, 0.3 whole: (0.3 - 0.1) / 0.1 is a little below 2.
-        return cls(low, step, int(math.floor((high - low) / step + 1e-9)) + 1, log)
+        return cls(low, step, math.floor((high - low) / step + 1e-9) + 1, log)
 
     def decode(self, u: float) -> Any:
         return self._value(int(self._level(np.array([u]))[0]))
@@ -329,7 +329,8 @@ class Steps(Dimension):
         return (lower + upper) / 2
 
     def points(self, levels: NDArray[np.intp]) -> Array:
-        return (self._edge(levels.astype(float)) + self._edge(levels + 1.0)) / 2
+        whole = levels.astype(np.float64)
+        return np.asarray((self._edge(whole) + self._edge(whole + 1)) / 2)
 
     def same_as(self, other: Dimension) -> bool:
         return isinstance(other, Steps) and (self.low, self.step, self.n_levels, self.log) == (

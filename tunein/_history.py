@@ -226,10 +226,7 @@ class History:
             later ones have got by now depends on timing. If None, every closed trial.
         """
         n = len(self)
-        if upto is None:
-            closed = self._closed[:n]
-        else:
-            closed = np.arange(n) < upto
+        closed = self._closed[:n] if upto is None else np.arange(n) < upto
         notes = (t.proposal.note for t in reversed(self.trials) if t.proposal.note is not None)
         return Known(
             units=self._units[:n][closed],

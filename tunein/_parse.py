@@ -216,9 +216,9 @@ def _parse_distribution(distribution: Any, where: str) -> Dimension:
     name, finite = getattr(generator, "name", None), math.isfinite(low) and math.isfinite(high)
     if finite and low < high and name == "uniform":
         return Interval(low, high)
-    if finite and 0 < low < high and name in ("loguniform", "reciprocal"):
-        if np.allclose(probes[2], math.sqrt(low * high), rtol=1e-9):  # not shifted by loc
-            return Interval(low, high, log=True)
+    shifted = not math.isclose(probes[2], math.sqrt(abs(low * high)), rel_tol=1e-9)  # by loc
+    if finite and 0 < low < high and name in ("loguniform", "reciprocal") and not shifted:
+        return Interval(low, high, log=True)
     return Quantile(distribution)
 
 
@@ -274,7 +274,7 @@ _PARSERS: dict[type, Callable[[Any, str], Dimension]] = {
 
 
 def _translate(value: Any) -> Any:
-    """Recognise dimensions of scikit-optimize and distributions of Optuna, without importing either."""
+    """Recognise scikit-optimize's dimensions and Optuna's distributions, importing neither."""
     package = type(value).__module__.partition(".")[0]
     name = type(value).__name__
     if package == "skopt" and name in ("Real", "Integer"):

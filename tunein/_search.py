@@ -9,12 +9,12 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import clone, is_classifier
 from sklearn.model_selection import check_cv
-from sklearn.utils import check_random_state, indexable
+from sklearn.utils import check_random_state, get_tags, indexable
 
 from tunein._dimensions import Array
 from tunein._evaluation import Evaluation, Evaluator, evaluate_fold
@@ -54,7 +54,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
     and `_ask`, which point to try given what is known. The rest is the same for all.
     """
 
-    _parameter_constraints: dict[str, list[Any]] = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseSearchCV._parameter_constraints,
         "param_distributions": [dict, list],
         "n_iter": [IntervalConstraint(numbers.Integral, 1, None, closed="left")],
@@ -114,11 +114,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        inner = (
-            self.estimator.__sklearn_tags__()
-            if hasattr(self.estimator, "__sklearn_tags__")
-            else tags
-        )
+        inner = get_tags(self.estimator)
         tags.target_tags.multi_output = inner.target_tags.multi_output
         tags.target_tags.required = inner.target_tags.required
         tags.input_tags.allow_nan = inner.input_tags.allow_nan
@@ -178,7 +174,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
     def _prepare(self, X: Any, y: Any, scorers: Any, routed: Any, context: SearchContext) -> _Job:
         cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         self._checked_cv_orig = cv
-        # Drawn once: a shuffling splitter without a seed would compare candidates on different data.
+        # Drawn once: a shuffling splitter without a seed would give candidates different data.
         folds = list(cv.split(X, y, **routed.splitter.split))
         self.n_splits_ = cv.get_n_splits(X, y, **routed.splitter.split)
         if len(folds) != self.n_splits_:

@@ -121,7 +121,7 @@ class Space:
         return choice.level(units[:, 0])
 
     def snap(self, units: Array) -> Array:
-        """Move points of shape (n, n_coordinates) to those that stand for them; NaN where absent."""
+        """Move points of shape (n, n_coordinates) to their representatives; NaN where absent."""
         snapped = np.full(units.shape, np.nan)
         mask = self.active[self.branch(units)]
         for j, dimension in enumerate(self.dimensions):

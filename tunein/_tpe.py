@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tunein._dimensions import Array
+from tunein._docstrings import with_common_sections
 from tunein._history import Known
 from tunein._math.parzen import ParzenMixture
 from tunein._search import BaseSequentialSearchCV
@@ -18,8 +19,57 @@ _N_STARTUP = 10
 _N_CANDIDATES = 48
 
 
+@with_common_sections
 class TPESearchCV(BaseSequentialSearchCV):
-    """TPE"""
+    """Search with cross-validation by tree-structured Parzen estimators.
+
+    The candidates so far are split into a few good ones and the rest. One density is put around
+    each group, and of the points drawn from the good one's, that is tried next which is likely
+    among the good and unlikely among the rest. It costs about a millisecond a candidate, sees
+    scores only through their ranks, and takes any kind of space.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    See Also
+    --------
+    BayesSearchCV : Needs fewer candidates where fits are expensive.
+    sklearn.model_selection.RandomizedSearchCV : Learns nothing from what it has tried.
+
+    Notes
+    -----
+    The densities are joint over all parameters (multivariate), on a cube that is uniform under
+    the prior that the space expresses. Failed candidates count as bad, and so do candidates
+    whose scores are still to come. Ties are split in the order of trial.
+
+    References
+    ----------
+    .. [1] J. Bergstra, R. Bardenet, Y. Bengio, B. Kegl, "Algorithms for hyper-parameter
+       optimization", NIPS 2011.
+    .. [2] S. Watanabe, "Tree-structured Parzen estimator: understanding its algorithm components
+       and their roles for better empirical performance", arXiv:2304.11127, 2023.
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.svm import SVC
+    >>> from tunein import TPESearchCV
+    >>> X, y = load_iris(return_X_y=True)
+    >>> search = TPESearchCV(
+    ...     SVC(), {"C": loguniform(1e-2, 1e3), "gamma": loguniform(1e-4, 1e1)},
+    ...     n_iter=20, random_state=0,
+    ... ).fit(X, y)
+    >>> bool(search.best_score_ > 0.97)
+    True
+    >>> search.stop_reason_
+    'n_iter=20 candidates were tried.'
+    """
 
     def _n_startup(self, space: Space) -> int:
         return _N_STARTUP

@@ -106,7 +106,7 @@ class ParzenMixture:
             rest = np.flatnonzero(self._kinds != "continuous")
         else:
             rest = np.arange(len(self._kinds))
-        for j in rest:
+        for j in rest.tolist():
             rows = np.flatnonzero(~np.isnan(x[:, j]))
             columns = np.flatnonzero(~np.isnan(self.centres[:, j]))
             if len(rows) and len(columns):

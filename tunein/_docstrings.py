@@ -1,0 +1,117 @@
+"""What the docstrings of all searches share, written once."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+T = TypeVar("T", bound=type)
+
+_PARAMETERS = """\
+estimator : estimator object
+    What to tune, as in scikit-learn's ``RandomizedSearchCV``.
+
+param_distributions : dict or list of dict
+    The search space, with the meaning it has for ``RandomizedSearchCV``: parameter names to lists
+    of choices, to distributions of ``scipy.stats``, or to anything with ``rvs``. A list or array
+    of numbers is taken as ordered. A list of dicts is a choice of branches, which share one model
+    and the budget of `n_iter`. Also `Real`, `Integer`, `Categorical`, the dimensions of
+    scikit-optimize and the distributions of Optuna. An unbounded distribution is searched between
+    its 0.1 % and 99.9 % quantiles.
+
+n_iter : int, default=50
+    Number of candidates. In a finite space no point is tried twice, and the search ends early
+    when all have been.
+
+scoring : str, callable, list, tuple or dict, default=None
+    As in ``RandomizedSearchCV``. Of several metrics the one named by `refit` drives the search,
+    else the first one listed.
+
+n_jobs : int or None, default=None
+    Number of folds evaluated at a time, on joblib's active backend. None means 1 unless in a
+    ``joblib.parallel_config`` context; -1 means all processors.
+
+refit : bool, str or callable, default=True
+    As in ``RandomizedSearchCV``.
+
+cv : int, cross-validation generator or iterable, default=None
+    As in ``RandomizedSearchCV``. Folds are drawn once, so that a shuffling splitter without a seed
+    gives all candidates the same ones.
+
+verbose : int, default=0
+    As in ``RandomizedSearchCV``.
+
+pre_dispatch : int or str, default='2*n_jobs'
+    At most so many folds are with the workers at a time, in work or waiting. More than enough to
+    keep them busy are never sent: what is proposed later is proposed with more known.
+
+random_state : int, RandomState instance or None, default=None
+    An int, or an instance, makes the candidates the same on every run with the same `n_jobs`, on
+    any backend and whatever the timing; to that end a proposal looks only at trials that are old
+    enough to have ended for certain. With None it looks at everything that has finished.
+
+error_score : 'raise' or numeric, default=np.nan
+    As in ``RandomizedSearchCV``. Unless it is ``'raise'``, no failure of a candidate ends the
+    search; the method counts it as the worst seen.
+
+return_train_score : bool, default=False
+    As in ``RandomizedSearchCV``.
+
+initial_params : list of dict, default=None
+    Candidates to try first, each with all parameters of the space, or of one of its branches.
+    Before them, the estimator's own current values are tried if the space contains them. Both
+    count towards `n_iter`."""
+
+_ATTRIBUTES = """\
+cv_results_ : dict of numpy (masked) ndarrays
+    As in ``RandomizedSearchCV``, in the order in which candidates were proposed.
+
+best_estimator_ : estimator
+    Refitted on all data with the best parameters; only if `refit` is not False.
+
+best_score_ : float
+    Mean cross-validated score of the best candidate.
+
+best_params_ : dict
+    Parameters of the best candidate.
+
+best_index_ : int
+    Its row in `cv_results_`.
+
+scorer_ : function or dict
+    The scorer, or one for each metric.
+
+n_splits_ : int
+    Number of folds.
+
+refit_time_ : float
+    Seconds that the refit took.
+
+multimetric_ : bool
+    Whether there were several metrics.
+
+classes_ : ndarray of shape (n_classes,)
+    Class labels, if the refitted estimator has them.
+
+n_features_in_ : int
+    Number of features seen during `fit`, if the refitted estimator has it.
+
+feature_names_in_ : ndarray of shape (n_features_in_,)
+    Names of features seen during `fit`, if the refitted estimator has them.
+
+history_ : History
+    The record of the search: every trial, in order, with its score on each fold.
+
+space_ : Space
+    The search space as it was understood.
+
+stop_reason_ : str
+    A sentence that says why the search ended."""
+
+
+def with_common_sections(cls: T) -> T:
+    """Fill ``{parameters}`` and ``{attributes}`` in the docstring of a search."""
+    sections = {"{parameters}": _PARAMETERS, "{attributes}": _ATTRIBUTES}
+    for placeholder, text in sections.items():
+        indented = text.replace("\n", "\n    ").replace("\n    \n", "\n\n")
+        cls.__doc__ = (cls.__doc__ or "").replace(placeholder, indented)
+    return cls
