@@ -18,6 +18,10 @@ from tunein._space import Space
 # More observations than this are thinned: the cost of a step stays bounded.
 _MAX_OBSERVATIONS = 300
 
+# Chance of a random point. A model that has explained a cliff as noise would never look again;
+# on plateaus, ridges and branches this was worth more than the tenth of the budget it costs.
+_EXPLORATION = 0.1
+
 # Best observed points around which to look closely.
 _N_BEST = 5
 
@@ -83,6 +87,8 @@ class BayesSearchCV(BaseSequentialSearchCV):
     def _ask(
         self, space: Space, known: Known, rng: np.random.Generator
     ) -> tuple[Array, Mapping[str, Any] | None]:
+        if rng.random() < _EXPLORATION:
+            return space.untried(rng, 1, known.tried)[0], known.note
         y = _standardise(known.scores)
         units, y = _thin(known.units, y, rng)
         x = space.features(units)
@@ -112,16 +118,19 @@ class BayesSearchCV(BaseSequentialSearchCV):
 
 
 def _standardise(scores: Array) -> Array:
-    """Return scores with mean 0 and sd 1; failures as the worst seen, far outliers drawn in."""
-    y = np.where(np.isfinite(scores), scores, np.nanmin(scores[np.isfinite(scores)]))
-    scale = np.ptp(y)
-    if not scale > 0:
-        return np.zeros_like(y)
-    y = (y - y.max()) / scale
-    q1, q2, q3 = np.quantile(y, [0.25, 0.5, 0.75])
-    spread = max(q3 - q1, 1e-12)
-    z = (y - q2) / spread
-    z = np.where(z < 0, -np.log1p(-z), z)
+    """Return scores with mean 0 and sd 1; failures below the worst, the lower half drawn in.
+
+    What matters is the order among good candidates. Below the median, distances enter by their
+    logarithm: a candidate that diverged must not flatten all others.
+    """
+    finite = np.isfinite(scores)
+    y = scores - scores[finite].max()
+    y = y / (-y[finite].min() or 1.0)
+    y[~finite] = y[finite].min() - 0.1
+    middle = float(np.median(y))
+    z = (y - middle) / (-middle or float(y.std()) or 1.0)
+    lower = z < 0
+    z[lower] = -np.log1p(-z[lower])
     return np.asarray((z - z.mean()) / (z.std() or 1.0))
 
 

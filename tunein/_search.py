@@ -107,7 +107,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
     ) -> tuple[Array, Mapping[str, Any] | None]:
         """Return the snapped point to try next, and a note to read again at the next trial.
 
-        A pure function of its arguments. At least one of ``known.scores`` is finite.
+        A pure function of its arguments. At least one of ``known.scores`` is finite, and they are
+        not all the same.
         """
 
     # ------------------------------------------------------------------ scikit-learn's contract
@@ -293,7 +294,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             unit = job.design[known.n_asked]
             if Space.key(unit) not in known.tried:
                 return unit, None
-        elif np.isfinite(known.scores).any():
+        elif _is_telling(known.scores):
             return self._ask(job.space, known, rng)
         return job.space.untried(rng, 1, known.tried)[0], None
 
@@ -394,6 +395,12 @@ def _lookback(n_workers: int, n_folds: int) -> int:
     if n_workers == 1:
         return 0
     return math.ceil(_QUEUED * n_workers / n_folds) + 1
+
+
+def _is_telling(scores: Array) -> bool:
+    """Tell whether there is anything to learn: a model of equal scores would only see borders."""
+    finite = np.isfinite(scores)
+    return bool(finite.any()) and not (finite.all() and np.ptp(scores) == 0)
 
 
 def _first_free(

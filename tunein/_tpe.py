@@ -15,8 +15,17 @@ from tunein._math.parzen import ParzenMixture
 from tunein._search import BaseSequentialSearchCV
 from tunein._space import Space
 
+# Spread points before the densities mean something.
 _N_STARTUP = 10
-_N_CANDIDATES = 48
+
+# Points drawn from the good density. More would only be greedier.
+_N_CANDIDATES = 24
+
+# Share of trials that count as good, and how many at most: more would blur the optimum.
+_GOOD_SHARE, _MAX_GOOD = 0.15, 25
+
+# Bandwidth at one observation, in parts of the cube; it shrinks as Scott's rule says.
+_BANDWIDTH = 0.15
 
 
 @with_common_sections
@@ -81,20 +90,25 @@ class TPESearchCV(BaseSequentialSearchCV):
         finite = np.isfinite(scores)
         # Worst last; failures after the worst; equal scores in the order of trial.
         order = np.argsort(np.where(finite, -scores, np.inf), kind="stable")
-        n_good = min(math.ceil(0.1 * len(scores)) + 2, 25, int(finite.sum()))
-        good = self._mixture(space, known.units[order[:n_good]])
-        bad = self._mixture(space, np.concatenate([known.units[order[n_good:]], known.pending]))
+        n_good = max(1, min(math.ceil(_GOOD_SHARE * len(scores)), _MAX_GOOD, int(finite.sum())))
+        # The better of the good weigh more: by the logarithm of their rank, as in CMA-ES.
+        weights = np.log(n_good + 1) - np.log(np.arange(1, n_good + 1))
+        good = _mixture(space, known.units[order[:n_good]], weights / weights.mean())
+        bad_units = np.concatenate([known.units[order[n_good:]], known.pending])
+        bad = _mixture(space, bad_units, np.ones(len(bad_units)))
         points = space.snap(good.sample(rng, _N_CANDIDATES))
         fresh = [i for i, point in enumerate(points) if Space.key(point) not in known.tried]
         points = points[fresh] if fresh else space.untried(rng, _N_CANDIDATES, known.tried)
         gain = good.log_density(points) - bad.log_density(points)
         return points[int(np.argmax(gain))], None
 
-    def _mixture(self, space: Space, centres: Array) -> ParzenMixture:
-        n, d = centres.shape
-        bandwidths = np.where(
-            np.array(space.kinds) == "categorical",
-            1 / (1 + max(n, 1)) ** 0.5,
-            0.2 * max(n, 1) ** (-1 / (d + 4)),
-        )
-        return ParzenMixture(centres, np.ones(n + 1), bandwidths, space.kinds, space.cells)
+
+def _mixture(space: Space, units: Array, weights: Array) -> ParzenMixture:
+    """Put a density around points; the prior weighs as much as an average one."""
+    n, d = units.shape
+    scott = max(n, 1) ** (-1 / (d + 4))
+    redraw = 1 / math.sqrt(n + 2)  # the chance that a category is drawn anew
+    bandwidths = [redraw if kind == "categorical" else _BANDWIDTH * scott for kind in space.kinds]
+    return ParzenMixture(
+        units, np.append(weights, 1.0), np.array(bandwidths), space.kinds, space.cells
+    )
