@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import queue
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -67,6 +68,14 @@ def evaluate_fold(
         n_test_samples=result["n_test_samples"],
         error=result["fit_error"],
     )
+
+
+# One in work and one waiting, so that no worker waits while the next trial is thought of. What
+# waits longer was proposed with less known.
+CALLS_PER_WORKER = 2
+
+# How long loky's manager thread may take to queue a call that was handed in.
+_QUEUEING_SECONDS = 1.0
 
 
 class Evaluator(Protocol):
@@ -143,8 +152,11 @@ class Workers:
         self.n_workers = n_workers
         self.leaves_process = not getattr(self._backend, "uses_threads", False)
         self.n_running = 0
-        self.capacity = _capacity(parallel.pre_dispatch, n_workers)
+        self.capacity = min(
+            _capacity(parallel.pre_dispatch, n_workers), CALLS_PER_WORKER * n_workers
+        )
         self._labels: dict[int, Any] = {}
+        self._jobs: dict[int, Any] = {}
         self._tickets = itertools.count()
         self._finished: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = (
             queue.SimpleQueue()
@@ -165,6 +177,7 @@ class Workers:
         job = self._backend.submit(
             calls, callback=lambda out: self._finished.put((ticket, out, None))
         )
+        self._jobs[ticket] = job
         # Dask calls back only for results: a task that never ran would be waited for for ever.
         if hasattr(job, "add_done_callback"):
             job.add_done_callback(lambda job: self._report_loss(ticket, job))
@@ -181,9 +194,19 @@ class Workers:
             ticket, out, error = self._finished.get()
         self.n_running -= 1
         label = self._labels.pop(ticket)
+        del self._jobs[ticket]
         if error is not None:
             raise error
         return label, self._backend.retrieve_result_callback(out)[0]
+
+    def abort(self) -> None:
+        """Drop what is running and waiting."""
+        if isinstance(self._backend, LokyBackend):
+            # Loky's manager thread dies noisily if it meets a call that it has not queued by now.
+            deadline = time.monotonic() + _QUEUEING_SECONDS
+            while time.monotonic() < deadline and not all(map(_is_queued, self._jobs.values())):
+                time.sleep(0.001)
+        self._backend.abort_everything(ensure_ready=False)
 
     def _use_own_folder(self) -> None:
         # Loky's workers outlive this search; large arrays go to the folder that ends with it.
@@ -210,6 +233,7 @@ class Evaluation:
 
     def __init__(self, n_jobs: int | None, pre_dispatch: int | str) -> None:
         self._parallel = Parallel(n_jobs=n_jobs, pre_dispatch=pre_dispatch)
+        self._workers: Workers | None = None
         self.n_workers_asked = 1
 
     def __enter__(self) -> Evaluator:
@@ -228,7 +252,8 @@ class Evaluation:
         if hasattr(parallel._backend, "start_call"):
             parallel._backend.start_call()
         parallel._calling = True  # so that Parallel ends the call when it ends itself
-        return Workers(parallel, granted)
+        self._workers = Workers(parallel, granted)
+        return self._workers
 
     def __exit__(
         self,
@@ -236,9 +261,13 @@ class Evaluation:
         exc: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        if exc is not None and self._parallel._calling:
-            self._parallel._backend.abort_everything(ensure_ready=False)
+        if exc is not None and self._workers is not None:
+            self._workers.abort()
         self._parallel.__exit__(exc_type, exc, tb)
+
+
+def _is_queued(job: Any) -> bool:
+    return bool(job.running() or job.done())
 
 
 def _capacity(pre_dispatch: int | str, n_workers: int) -> int:

@@ -17,7 +17,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state, get_tags, indexable
 
 from tunein._dimensions import Array
-from tunein._evaluation import Evaluation, Evaluator, evaluate_fold
+from tunein._evaluation import CALLS_PER_WORKER, Evaluation, Evaluator, evaluate_fold
 from tunein._history import History, Known, Proposal, Score
 from tunein._math.design import sobol
 from tunein._sklearn import (
@@ -26,7 +26,6 @@ from tunein._sklearn import (
     SearchContext,
     _check_method_params,
     _fit_context,
-    _insert_error_scores,
     _warn_or_raise_about_fit_failures,
 )
 from tunein._space import Space
@@ -117,7 +116,6 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         inner = get_tags(self.estimator)
         tags.target_tags.multi_output = inner.target_tags.multi_output
-        tags.target_tags.required = inner.target_tags.required
         tags.input_tags.allow_nan = inner.input_tags.allow_nan
         return tags
 
@@ -255,7 +253,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             lookback = _lookback(evaluation.n_workers_asked, n_folds)
             while True:
                 while evaluator.n_running < evaluator.capacity:
-                    if not waiting and self._may_open(job, history, evaluator, lookback):
+                    if not waiting and self._may_open(job, history, lookback):
                         trial = history.open(self._propose(job, history, lookback))
                         waiting.extend((trial.number, fold) for fold in range(n_folds))
                     if not waiting:
@@ -270,13 +268,11 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             return f"All {len(history)} points of the search space were tried."
         return f"n_iter={self.n_iter} candidates were tried."
 
-    def _may_open(self, job: _Job, history: History, evaluator: Evaluator, lookback: int) -> bool:
-        """Tell whether it is time for a new trial: late enough to know much, and no later."""
+    def _may_open(self, job: _Job, history: History, lookback: int) -> bool:
+        """Tell whether a trial may be proposed, or more must be known before."""
         if len(history) >= job.n_candidates:
             return False
-        if job.is_seeded and history.n_closed_in_row < len(history) - lookback:
-            return False
-        return evaluator.n_running < _QUEUED * evaluator.n_workers
+        return not job.is_seeded or history.n_closed_in_row >= len(history) - lookback
 
     def _propose(self, job: _Job, history: History, lookback: int) -> Proposal:
         number = len(history)
@@ -331,9 +327,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         complete = [trial for trial in history if trial.closed]
         out = [_as_sklearn(score) for trial in complete for score in trial.scores if score]
         _warn_or_raise_about_fit_failures(out, self.error_score)
-        # What a callable returns is known only now.
-        if callable(self.scoring):
-            _insert_error_scores(out, self.error_score)
+        _shape_alike(out, self.error_score)
         results = self._format_results([trial.params for trial in complete], self.n_splits_, out)
         first = out[0]["test_scores"]
         self.multimetric_ = isinstance(first, dict)
@@ -381,10 +375,6 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
 
 _MISSING = object()
 
-# Folds handed to the workers before a new trial is opened, per worker: one in work and one in the
-# queue, so that none waits while the next trial is thought of.
-_QUEUED = 2
-
 
 def _lookback(n_workers: int, n_folds: int) -> int:
     """Return how many of the newest trials a seeded search proposes without the scores of.
@@ -394,7 +384,7 @@ def _lookback(n_workers: int, n_folds: int) -> int:
     """
     if n_workers == 1:
         return 0
-    return math.ceil(_QUEUED * n_workers / n_folds) + 1
+    return math.ceil(CALLS_PER_WORKER * n_workers / n_folds) + 1
 
 
 def _is_telling(scores: Array) -> bool:
@@ -412,6 +402,21 @@ def _first_free(
             taken.add(Space.key(unit))
             yield Proposal(unit, own, origin)
             return
+
+
+def _shape_alike(out: list[dict[str, Any]], error_score: float) -> None:
+    """Give every result the metrics of the first that has several.
+
+    A callable's metrics are known only once it has returned, so a failure before is one number.
+    """
+    for key in ("test_scores", "train_scores"):
+        scores = [result.get(key) for result in out]
+        names = next((list(score) for score in scores if isinstance(score, dict)), None)
+        if names is None:
+            continue
+        for result, score in zip(out, scores, strict=True):
+            found = score if isinstance(score, dict) else {}
+            result[key] = {name: found.get(name, error_score) for name in names}
 
 
 def _as_sklearn(score: Score) -> dict[str, Any]:

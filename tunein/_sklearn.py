@@ -18,7 +18,6 @@ from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.model_selection._validation import (
     _fit_and_score,
-    _insert_error_scores,
     _warn_or_raise_about_fit_failures,
 )
 from sklearn.utils._param_validation import Interval as IntervalConstraint
@@ -32,7 +31,6 @@ __all__ = [
     "_check_method_params",
     "_fit_and_score",
     "_fit_context",
-    "_insert_error_scores",
     "_warn_or_raise_about_fit_failures",
     "configured",
     "error_scores",

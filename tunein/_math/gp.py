@@ -167,9 +167,13 @@ def fit(D: Array, y: Array, prior: Prior, start: Array | None = None) -> Array:
     best, theta = loss(plain)[0], plain
     for x0 in (plain,) if start is None else (start, plain):
         found = minimize(
-            loss, np.clip(x0, *bounds.T), jac=True, bounds=bounds, method="L-BFGS-B",
+            loss,
+            np.clip(x0, *bounds.T),
+            jac=True,
+            bounds=[(float(low), float(high)) for low, high in bounds],
+            method="L-BFGS-B",
             options={"maxiter": 50},
-        )  # fmt: skip
+        )
         if np.isfinite(found.fun) and found.fun < best:
             return np.asarray(found.x)
     return theta
