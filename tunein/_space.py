@@ -127,7 +127,8 @@ class Space:
         for j, dimension in enumerate(self.dimensions):
             rows = mask[:, j]
             # A coordinate that a point of another branch lacks enters as the middle.
-            snapped[rows, j] = dimension.snap(np.nan_to_num(units[rows, j], nan=0.5))
+            here = units[rows, j]
+            snapped[rows, j] = dimension.snap(np.where(np.isnan(here), 0.5, here))
         return snapped
 
     def decode(self, unit: Array) -> dict[str, Any]:
@@ -191,7 +192,7 @@ class Space:
     def features(self, units: Array) -> Array:
         """Return where a distance-based model should see snapped points; NaN where absent."""
         columns = [
-            np.where(np.isnan(u), np.nan, dimension.features(np.nan_to_num(u)))
+            np.where(np.isnan(u), np.nan, dimension.features(np.where(np.isnan(u), 0.5, u)))
             for dimension, u in zip(self.dimensions, units.T, strict=True)
         ]
         return np.stack(columns, axis=1) if columns else units

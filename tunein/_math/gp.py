@@ -52,16 +52,19 @@ def squared_distances(x: Array, z: Array, kinds: Sequence[str], n_levels: Sequen
     n_levels : sequence of float
         Numbers of categories.
     """
-    out = np.empty((x.shape[1], len(x), len(z)))
+    a, b = _at_centre(x).T[:, :, None], _at_centre(z).T[:, None, :]
+    out = (a - b) ** 2
     for j, kind in enumerate(kinds):
-        a, b = x[:, j, None], z[None, :, j]
         if kind == "categorical":
-            lacks_a, lacks_b = np.isnan(a), np.isnan(b)
-            to_centre = (1 - 1 / n_levels[j]) / 2
-            out[j] = np.where(lacks_a != lacks_b, to_centre, (a != b) & ~(lacks_a & lacks_b))
-        else:
-            out[j] = (np.nan_to_num(a, nan=0.5) - np.nan_to_num(b, nan=0.5)) ** 2
-    return out
+            lacks_a, lacks_b = np.isnan(x[:, j, None]), np.isnan(z[None, :, j])
+            out[j] = (a[j] != b[j]) & ~lacks_a & ~lacks_b
+            out[j][lacks_a != lacks_b] = (1 - 1 / n_levels[j]) / 2
+    return np.asarray(out)
+
+
+def _at_centre(x: Array) -> Array:
+    """Return x with absent numbers in the middle."""
+    return np.where(np.isnan(x), 0.5, x)
 
 
 def matern52(r2: Array) -> tuple[Array, Array]:
@@ -226,7 +229,7 @@ class GaussianProcess:
         k, dk = k[0], dk[0]
         w = cho_solve((self._L, True), k)
         # dk_i/dx_j = dk/dr2 * 2 (x_j - x_ij) / l_j^2; an absent coordinate sits at the centre
-        step = x[columns] - np.nan_to_num(self.x[:, columns], nan=0.5)
+        step = x[columns] - _at_centre(self.x[:, columns])
         J = (2 * dk[:, None] * self.precision[columns]) * step
         sd = np.sqrt(max(self.signal - k @ w, 1e-12 * self.signal))
         return float(k @ self._alpha), float(sd), self._alpha @ J, -(w @ J) / sd
