@@ -20,7 +20,7 @@ from joblib.parallel import BatchedCalls
 from sklearn.base import clone
 
 from tunein._history import Score
-from tunein._sklearn import _fit_and_score, configured, error_scores
+from tunein._sklearn import _fit_and_score, configured, error_scores, is_from_callback
 
 
 def evaluate_fold(
@@ -36,8 +36,8 @@ def evaluate_fold(
 ) -> Score:
     """Fit a clone of `estimator` with `parameters` on one fold and score it.
 
-    Whatever goes wrong with the candidate is its score, with the traceback; only
-    ``KeyboardInterrupt`` and ``SystemExit`` get through, and any error if ``error_score="raise"``.
+    Whatever goes wrong with the candidate is its score, with the traceback. What gets through is
+    ``KeyboardInterrupt``, ``SystemExit``, errors of callbacks, and all if ``error_score="raise"``.
     """
     try:
         result = _fit_and_score(
@@ -54,8 +54,8 @@ def evaluate_fold(
         )
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException:  # parameters that cannot be set, scores that are no numbers, ...
-        if error_score == "raise":
+    except BaseException as error:  # parameters that cannot be set, scores that are no numbers, ...
+        if error_score == "raise" or is_from_callback(error):
             raise
         failed = error_scores(scorer, error_score)
         train = failed if return_train_score else None

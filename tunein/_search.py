@@ -362,6 +362,9 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
     def _keep_finished(
         self, job: _Job, history: History, scorers: Any, refit_metric: str, interrupt: str
     ) -> None:
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)  # what an earlier fit left does not belong to these results
+        self.n_splits_ = len(job.folds)
         n_done = sum(trial.closed for trial in history)
         self._publish(
             job,

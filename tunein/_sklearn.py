@@ -7,6 +7,7 @@ function hides the difference and says when it can go.
 from __future__ import annotations
 
 import copy
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ __all__ = [
     "_warn_or_raise_about_fit_failures",
     "configured",
     "error_scores",
+    "is_from_callback",
 ]
 
 
@@ -92,16 +94,18 @@ class SearchContext:
     def task_arguments(self, task_id: int, *, leaves_process: bool) -> dict[str, Any]:
         """Return what ``_fit_and_score`` needs to call the callbacks for one evaluation.
 
-        A context that leaves the process travels without the siblings: the tree grows while
-        tasks are being pickled in another thread, and would make every message larger.
+        What leaves the process travels without the siblings: the tree grows while tasks are being
+        pickled in another thread, and would make every message larger.
         """
         if self._tasks is None:
             return {}
         context = self._tasks.subcontext(task_name="candidate-split-evaluation", task_id=task_id)
-        caller = self._search if getattr(self._search, "_skl_callbacks", None) else None
+        if not leaves_process:
+            return {"callback_ctx": context, "caller": self._search}
+        has_callbacks = hasattr(self._search, "_skl_callbacks")
         return {
-            "callback_ctx": _without_siblings(context) if leaves_process else context,
-            "caller": caller,
+            "callback_ctx": _without_siblings(context),
+            "caller": _without_results(self._search) if has_callbacks else None,
         }
 
     def end_search(self) -> None:
@@ -125,6 +129,25 @@ class SearchContext:
         """Announce the end of ``fit``."""
         if self._root is not None:
             self._root.call_on_fit_task_end(estimator=self._search, **self._data)
+
+
+def is_from_callback(error: BaseException) -> bool:
+    """Tell whether a scikit-learn callback raised `error` after a fit, not the candidate itself."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(frame.name == "call_on_fit_task_end" for frame in frames)
+
+
+# Attributes that scikit-learn's callbacks hang on an estimator for the time of a fit.
+_OF_ONE_FIT = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
+
+
+def _without_results(search: Any) -> Any:
+    """Return a copy of the search that holds neither the tree of tasks nor an earlier fit."""
+    twin = copy.copy(search)
+    for name in list(vars(twin)):
+        if name.endswith("_") or name in _OF_ONE_FIT:
+            delattr(twin, name)
+    return twin
 
 
 def _without_siblings(context: Any) -> Any:
