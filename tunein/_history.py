@@ -150,6 +150,7 @@ class History:
         self.metric = metric
         self.trials: list[Trial] = []
         self.n_asked = 0
+        self._note: Mapping[str, Any] | None = None
         self._tried: set[bytes] = set()
         self._n_missing: list[int] = []
         self._first_open = 0
@@ -193,6 +194,7 @@ class History:
         self._n_missing.append(self.n_folds)
         self._tried.add(proposal.unit.tobytes())
         self.n_asked += proposal.origin == "asked"
+        self._note = self._note if proposal.note is None else proposal.note
         return trial
 
     def record(self, number: int, fold: int, score: Score) -> None:
@@ -227,14 +229,13 @@ class History:
         """
         n = len(self)
         closed = self._closed[:n] if upto is None else np.arange(n) < upto
-        notes = (t.proposal.note for t in reversed(self.trials) if t.proposal.note is not None)
         return Known(
             units=self._units[:n][closed],
             fold_scores=self._fold_scores[:n][closed],
             pending=self._units[:n][~closed],
             tried=self._tried,
             n_asked=self.n_asked,
-            note=next(notes, None),
+            note=self._note,
         )
 
 

@@ -13,7 +13,7 @@ Per coordinate, with the cell [a, b] of a discrete x and Z = Phi((1 - c) / h) - 
 
     continuous   phi((x - c) / h) / (h Z)                        truncated normal
     ordinal      [Phi((b - c) / h) - Phi((a - c) / h)] / (Z (b - a))   its mean over the cell
-    categorical  1 - e + e / ... : (1 - e) [x = c] / (b - a) + e  (Aitchison & Aitken 1976)
+    categorical  (1 - h) [x = c] / (b - a) + h                 Aitchison & Aitken 1976
 
 Bergstra et al. 2011, "Algorithms for hyper-parameter optimization", introduced the method; the
 joint kernel and the components are analysed by Watanabe 2023, "Tree-structured Parzen estimator".
@@ -27,12 +27,15 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
-from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
+from scipy.special import log_ndtr, ndtr, ndtri
 
 Array: TypeAlias = NDArray[np.float64]
 Cells: TypeAlias = Callable[[int, Array], tuple[Array, Array]]
 
 _LOG_SQRT_2PI = 0.5 * np.log(2 * np.pi)
+
+# Masses below this are worked out on logarithms: Phi itself is about to underflow.
+_FAR = 1e-250
 
 
 class ParzenMixture:
@@ -43,7 +46,8 @@ class ParzenMixture:
     centres : ndarray of shape (n, d)
         Observed points, snapped; NaN where a point lacks the coordinate.
     weights : ndarray of shape (n + 1,)
-        Non-negative weights of the centres, then of the prior; scaled to sum to one.
+        Non-negative weights of the centres, then of the prior, which is positive; scaled to sum
+        to one.
     bandwidths : ndarray of shape (d,)
         Standard deviations of the kernels; of a categorical coordinate, the probability of
         drawing anew from the prior.
@@ -96,7 +100,8 @@ class ParzenMixture:
         terms[:, :-1] = self._log_kernels(x)
         terms[:, -1] = 0.0
         terms += log_weights
-        return np.asarray(logsumexp(terms, axis=1))
+        peak = terms.max(axis=1)  # finite: the prior's weight is positive
+        return np.asarray(peak + np.log(np.exp(terms - peak[:, None]).sum(axis=1)))
 
     def _log_kernels(self, x: Array) -> Array:
         total = np.zeros((len(x), len(self.centres)))
@@ -111,7 +116,10 @@ class ParzenMixture:
             columns = np.flatnonzero(~np.isnan(self.centres[:, j]))
             if len(rows) and len(columns):
                 block = self._log_kernel(j, x[rows, j], self.centres[columns, j])
-                total[np.ix_(rows, columns)] += block
+                if block.shape == total.shape:
+                    total += block  # the usual case, without a copy
+                else:
+                    total[np.ix_(rows, columns)] += block
         return total
 
     def _log_normals(self, x: Array, c: Array, columns: NDArray[np.intp]) -> Array:
@@ -136,7 +144,7 @@ class ParzenMixture:
         else:
             inside = _log_mass((lower[:, None] - c) / h, (upper[:, None] - c) / h)
             block = inside - _log_mass(-c / h, (1 - c) / h) - np.log(width)
-        return np.asarray(block[np.ix_(x_index, c_index)])
+        return np.asarray(block[x_index].take(c_index, axis=1))
 
 
 def _log_mass(a: Array, b: Array) -> Array:
@@ -145,14 +153,13 @@ def _log_mass(a: Array, b: Array) -> Array:
     upper = a > 0
     a, b = np.where(upper, -b, a), np.where(upper, -a, b)
     mass = ndtr(b) - ndtr(a)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        # Below 1e-30 even that difference is of rounded numbers: work on logarithms.
-        far = (
-            log_ndtr(b) + np.log1p(-np.exp(log_ndtr(a) - log_ndtr(b)))
-            if (mass < 1e-30).any()
-            else 0.0
-        )
-        return np.where(mass < 1e-30, far, np.log(mass))
+    far = mass < _FAR
+    if not far.any():
+        return np.asarray(np.log(mass))
+    log_mass = np.log(np.where(far, 1.0, mass))
+    log_b = log_ndtr(b[far])
+    log_mass[far] = log_b + np.log1p(-np.exp(log_ndtr(a[far]) - log_b))
+    return np.asarray(log_mass)
 
 
 def _truncated_normal(c: Array, h: float, u: Array) -> Array:
