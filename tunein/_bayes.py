@@ -124,11 +124,12 @@ def _standardise(scores: Array) -> Array:
     logarithm: a candidate that diverged must not flatten all others.
     """
     finite = np.isfinite(scores)
-    y = scores - scores[finite].max()
+    y = scores / (np.abs(scores[finite]).max() or 1.0)  # so that no difference overflows
+    y = y - y[finite].max()
     y = y / (-y[finite].min() or 1.0)
     y[~finite] = y[finite].min() - 0.1
     middle = float(np.median(y))
-    z = (y - middle) / (-middle or float(y.std()) or 1.0)
+    z = (y - middle) / max(-middle or float(y.std()), 1e-12)
     lower = z < 0
     z[lower] = -np.log1p(-z[lower])
     return np.asarray((z - z.mean()) / (z.std() or 1.0))

@@ -26,8 +26,11 @@ Kind: TypeAlias = Literal["continuous", "ordinal", "categorical"]
 # them in one search of ten, and a model must not be drawn to infinity.
 _TAIL = 1e-3
 
-# A ratio of largest to smallest value from which a list of positive numbers may be log-spaced.
-_LOG_RATIO = 10.0
+# Logarithm of the ratio of largest to smallest from which positive numbers may be log-spaced.
+_LOG_RATIO = math.log(10)
+
+# No cell is narrower: its middle must fall into it after rounding.
+_MIN_CELL = 1e-12
 
 
 # --------------------------------------------------------------------- what users write
@@ -212,11 +215,11 @@ class Interval(Dimension):
 
     def __init__(self, low: float, high: float, log: bool = False) -> None:
         self.low, self.high, self.log = float(low), float(high), bool(log)
-        ends = (math.log(self.low), math.log(self.high)) if log else (self.low, self.high)
-        self._start, self._length = ends[0], ends[1] - ends[0]
+        self._ends = (math.log(self.low), math.log(self.high)) if log else (self.low, self.high)
 
     def decode(self, u: float) -> float:
-        x = self._start + float(u) * self._length
+        start, end = self._ends
+        x = start * (1 - float(u)) + end * float(u)  # no difference that could overflow
         # Rounding must not carry a value past a bound.
         return min(max(math.exp(x) if self.log else x, self.low), self.high)
 
@@ -224,7 +227,8 @@ class Interval(Dimension):
         if not is_number(value) or not self.low <= value <= self.high:
             return []
         x = math.log(value) if self.log else float(value)
-        return [min(max((x - self._start) / self._length, 0.0), 1.0)]
+        start, end = self._ends
+        return [min(max((x / 2 - start / 2) / (end / 2 - start / 2), 0.0), 1.0)]
 
     def snap(self, u: Array) -> Array:
         return np.clip(u, 0.0, 1.0)
@@ -260,14 +264,11 @@ class Quantile(Dimension):
         return np.clip(u, *self._clip)
 
     def same_as(self, other: Dimension) -> bool:
-        if not isinstance(other, Quantile):
+        if not isinstance(other, Quantile) or self._support != other._support:
             return False
         one, two = self.distribution, other.distribution
-        return one is two or (
-            type(getattr(one, "dist", None)) is type(getattr(two, "dist", one))
-            and same_value(getattr(one, "args", None), getattr(two, "args", ()))
-            and same_value(getattr(one, "kwds", None), getattr(two, "kwds", ()))
-        )
+        probes = np.linspace(*self._clip, 65)
+        return one is two or np.array_equal(one.ppf(probes), two.ppf(probes))
 
 
 class Steps(Dimension):
@@ -275,8 +276,10 @@ class Steps(Dimension):
 
     kind: Kind = "ordinal"
 
-    def __init__(self, low: float, step: float, n_levels: int, log: bool = False) -> None:
-        self.low, self.step, self.log = low, step, log
+    def __init__(
+        self, low: float, step: float, n_levels: int, log: bool = False, high: float = math.inf
+    ) -> None:
+        self.low, self.step, self.log, self.high = low, step, log, high
         self.n_levels = n_levels
         # A level owns the values within half a step; below the lowest, at least half of it.
         self._bottom = max(low - step / 2, low / 2) if log else low - step / 2
@@ -286,13 +289,13 @@ class Steps(Dimension):
     def between(cls, low: float, high: float, step: float = 1, log: bool = False) -> Steps:
         """Count the steps that fit between two bounds, both included."""
         # The tolerance keeps 0.1, 0.2, 0.3 whole: (0.3 - 0.1) / 0.1 is a little below 2.
-        return cls(low, step, math.floor((high - low) / step + 1e-9) + 1, log)
+        return cls(low, step, math.floor((high - low) / step + 1e-9) + 1, log, high)
 
     def decode(self, u: float) -> Any:
         return self._value(int(self._level(np.array([u]))[0]))
 
     def _value(self, level: int) -> Any:
-        return self.low + level * self.step
+        return min(self.low + level * self.step, self.high)  # rounding must not pass the bound
 
     def encode(self, value: Any) -> list[float]:
         # One feature (1) and all features (1.0) are not the same to an estimator.
@@ -351,7 +354,7 @@ class Levels(Dimension):
     ordered : bool
         Whether neighbours in the table are alike.
     weights : array of shape (n_values,) or None
-        Widths of the cells, of any sum; equal if None.
+        Widths of the cells, of any sum; equal if None. Values of weight zero are left out.
     finite : bool
         Whether the table holds all that there is, rather than a sample of it.
     """
@@ -364,10 +367,11 @@ class Levels(Dimension):
         weights: Any = None,
         finite: bool = True,
     ) -> None:
-        self.values = list(values)
+        widths = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=float)
+        self.values = [v for v, width in zip(values, widths, strict=True) if width > 0]
         self.kind: Kind = "ordinal" if ordered else "categorical"
         self.n_levels = len(self.values) if finite else math.inf
-        widths = np.ones(len(self.values)) if weights is None else np.asarray(weights, float)
+        widths = np.maximum(widths[widths > 0] / widths.sum(), _MIN_CELL)
         self._edges = np.concatenate([[0.0], np.cumsum(widths / widths.sum())])
         self._edges[-1] = 1.0
         numeric = ordered and all(is_number(value) for value in self.values)
@@ -418,13 +422,18 @@ class Levels(Dimension):
         )
 
 
-def _places(values: Array) -> Array:
-    """Return positions in [0, 1] of sorted numbers, on a log scale if they look log-spaced."""
+def _places(values: Array) -> Array | None:
+    """Return positions in [0, 1] of rising numbers, on a log scale if they look log-spaced.
+
+    None if the numbers do not rise: then their order is the user's, and all that is known.
+    """
+    if np.any(values[1:] < values[:-1]):
+        return None
     if values[0] == values[-1]:
         return np.full(len(values), 0.5)
-    scale = values
-    if values[0] > 0 and values[-1] / values[0] >= _LOG_RATIO:
-        linear, log = np.diff(np.unique(values)), np.diff(np.log(np.unique(values)))
+    scale = values / np.abs(values).max()  # so that no difference overflows
+    if values[0] > 0 and math.log(values[-1]) - math.log(values[0]) >= _LOG_RATIO:
+        linear, log = np.diff(np.unique(scale)), np.diff(np.log(np.unique(values)))
         # The more even spacing is the one the user had in mind.
         if log.std() / log.mean() <= linear.std() / linear.mean():
             scale = np.log(values)
@@ -433,11 +442,12 @@ def _places(values: Array) -> Array:
 
 def is_number(value: Any) -> bool:
     """Tell whether `value` is a finite real number, and no truth value."""
-    return (
-        isinstance(value, numbers.Real)
-        and not isinstance(value, bool | np.bool_)
-        and math.isfinite(value)
-    )
+    if not isinstance(value, numbers.Real) or isinstance(value, bool | np.bool_):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def same_value(one: Any, two: Any) -> bool:

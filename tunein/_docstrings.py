@@ -28,7 +28,8 @@ scoring : str, callable, list, tuple or dict, default=None
 
 n_jobs : int or None, default=None
     Number of folds evaluated at a time, on joblib's active backend. None means 1 unless in a
-    ``joblib.parallel_config`` context; -1 means all processors.
+    ``joblib.parallel_config`` context; -1 means all processors, or
+    all workers of a cluster.
 
 refit : bool, str or callable, default=True
     As in ``RandomizedSearchCV``.

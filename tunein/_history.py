@@ -124,7 +124,8 @@ class Known:
     @property
     def scores(self) -> Array:
         """Mean over folds of each closed trial; NaN if one of its folds failed."""
-        return np.asarray(self.fold_scores.mean(axis=1))
+        # Divided first: the sum of scores near the largest float would overflow.
+        return np.asarray((self.fold_scores / self.fold_scores.shape[1]).sum(axis=1))
 
 
 class History:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+import numbers
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,8 +30,15 @@ from tunein._dimensions import (
 # Draws that stand for an object that can only draw; its own quantiles are known to 1 in 30.
 _EMPIRICAL_DRAWS = 1024
 
+# Combinations of swapped steps under which a parameter is looked for before it is refused.
+_MAX_SETTINGS = 1000
+
 # Above this many whole numbers a discrete distribution is read at its quantiles only.
 _MAX_TABLE = 100_000
+
+
+class _Refusal(ValueError):
+    """An error that names the parameter already."""
 
 
 def parse_dimension(value: Any, where: str) -> Dimension:
@@ -57,7 +67,16 @@ def parse_dimension(value: Any, where: str) -> Dimension:
         if isinstance(own, kind):
             return parse(own, where)
     if hasattr(own, "ppf") and hasattr(own, "cdf") and hasattr(own, "support"):
-        return _parse_distribution(own, where)
+        try:
+            return _parse_distribution(own, where)
+        except _Refusal:
+            raise
+        except Exception as error:  # scipy checks its arguments only when it has to compute
+            name = getattr(getattr(own, "dist", own), "name", type(own).__name__)
+            raise ValueError(
+                f"{where}: the distribution {name!r} has no usable quantiles: {error}. Check its "
+                f"arguments, or use Real, Integer or a list."
+            ) from error
     if hasattr(own, "rvs"):
         return _parse_sampler(own, where)
     return _parse_choices(own, where)
@@ -98,13 +117,10 @@ def check_names(branch: dict[str, Dimension], where: str, estimator: Any) -> Non
     """
     known = estimator.get_params(deep=True)
     for name in branch:
-        if name in known:
-            continue
         # Not every estimator lists what it takes (xgboost), and a swapped step brings its own.
-        parents = [parent for parent in branch if name.startswith(f"{parent}__")]
-        parent = max(parents, key=len, default=None)
-        settings = _settings(branch, name, parent)
-        if not any(_is_settable(estimator, setting) for setting in settings):
+        if name not in known and not any(
+            _is_settable(estimator, setting) for setting in _settings(branch, name)
+        ):
             close = difflib.get_close_matches(name, known, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(
@@ -113,12 +129,15 @@ def check_names(branch: dict[str, Dimension], where: str, estimator: Any) -> Non
             )
 
 
-def _settings(branch: dict[str, Dimension], name: str, parent: str | None) -> list[dict[str, Any]]:
-    value = branch[name].decode(0.5)
-    options = branch[parent] if parent is not None else None
-    if parent is None or not isinstance(options, Levels):
-        return [{name: value}]
-    return [{parent: option, name: value} for option in options.values]
+def _settings(branch: dict[str, Dimension], name: str) -> Iterator[dict[str, Any]]:
+    """Yield a value of a parameter with every choice of the parameters that it belongs to."""
+    parents = {
+        parent: dimension.values
+        for parent, dimension in branch.items()
+        if name.startswith(f"{parent}__") and isinstance(dimension, Levels)
+    }
+    for choice in itertools.islice(itertools.product(*parents.values()), _MAX_SETTINGS):
+        yield {**dict(zip(parents, choice, strict=True)), name: branch[name].decode(0.5)}
 
 
 def _is_settable(estimator: Any, setting: dict[str, Any]) -> bool:
@@ -182,8 +201,8 @@ def _parse_choices(value: Any, where: str) -> Dimension:
 
 
 def _listed(choices: Any, where: str) -> list[Any]:
-    # A pandas Series has positions, though it is no Sequence.
-    is_sequence = isinstance(choices, Sequence) or hasattr(choices, "iloc")
+    # Columns of pandas and polars have positions, though they are no Sequence.
+    is_sequence = isinstance(choices, Sequence) or hasattr(choices, "to_list")
     is_sequence = is_sequence or (isinstance(choices, np.ndarray) and choices.ndim > 0)
     if isinstance(choices, str | bytes) or not is_sequence:
         raise TypeError(
@@ -200,7 +219,7 @@ def _parse_distribution(distribution: Any, where: str) -> Dimension:
     generator = getattr(distribution, "dist", distribution)
     low, high = (float(end) for end in distribution.support())
     if not low <= high:  # also when either is NaN
-        raise ValueError(
+        raise _Refusal(
             f"{where}: the distribution has no support ({low}, {high}); its arguments are "
             f"invalid. Check shape, loc and scale."
         )
@@ -208,7 +227,7 @@ def _parse_distribution(distribution: Any, where: str) -> Dimension:
         return _parse_discrete(distribution, where, low, high)
     probes = np.asarray(distribution.ppf([_TAIL, 0.25, 0.5, 0.75, 1 - _TAIL]), dtype=float)
     if not np.isfinite(probes).all():
-        raise ValueError(
+        raise _Refusal(
             f"{where}: the distribution has no finite quantiles between {_TAIL} and {1 - _TAIL} "
             f"(got {probes.tolist()}). Use one with bounds, as scipy.stats.uniform or loguniform."
         )
@@ -226,15 +245,15 @@ def _parse_discrete(distribution: Any, where: str, low: float, high: float) -> D
     if getattr(getattr(distribution, "dist", None), "name", None) == "randint":
         return Steps(int(low), 1, int(high - low) + 1)
     if hasattr(getattr(distribution, "dist", distribution), "xk"):
-        values = np.asarray(getattr(distribution, "dist", distribution).xk, dtype=float)
-        finite = True
+        table = np.asarray(getattr(distribution, "dist", distribution).xk, dtype=float)
+        values, finite = table - table.min() + low, True  # loc shifts the table
     else:
         finite = math.isfinite(low) and math.isfinite(high)
         ends = distribution.ppf([0.0 if math.isfinite(low) else _TAIL, 1 - _TAIL])
         first = low if math.isfinite(low) else float(ends[0])
         last = high if math.isfinite(high) and high - first < _MAX_TABLE else float(ends[1])
         if not (math.isfinite(first) and math.isfinite(last)):
-            raise ValueError(
+            raise _Refusal(
                 f"{where}: the distribution has no finite quantiles between {_TAIL} and "
                 f"{1 - _TAIL}. Use one with bounds, as scipy.stats.randint."
             )
@@ -245,8 +264,8 @@ def _parse_discrete(distribution: Any, where: str, low: float, high: float) -> D
     weights = np.asarray(distribution.pmf(values), dtype=float)
     values, weights = values[weights > 0], weights[weights > 0]
     whole = bool(np.all(values == np.floor(values)))
-    numbers = [int(value) if whole else float(value) for value in values]
-    return Levels(numbers, ordered=True, weights=weights, finite=finite)
+    points = [int(value) if whole else float(value) for value in values]
+    return Levels(points, ordered=True, weights=weights, finite=finite)
 
 
 def _parse_sampler(sampler: Any, where: str) -> Dimension:
@@ -259,10 +278,19 @@ def _parse_sampler(sampler: Any, where: str) -> Dimension:
             f"{where}: {sampler!r} of type {type(sampler).__name__} could not be drawn from with "
             f"rvs(random_state=...): {error}."
         ) from error
-    if all(is_number(draw) for draw in draws):
-        values, counts = np.unique(np.array(draws), return_counts=True)
-        return Levels(values.tolist(), ordered=True, weights=counts, finite=False)
-    return Levels(draws, finite=False)
+    counts = Counter(map(_identity, draws))
+    values = list({_identity(draw): draw for draw in draws}.values())
+    ordered = all(is_number(value) for value in values)
+    if ordered:
+        values.sort()
+    weights = [counts[_identity(value)] for value in values]
+    return Levels(values, ordered=ordered, weights=weights, finite=False)
+
+
+def _identity(draw: Any) -> tuple[type, Any]:
+    """Return what equal draws share: a new object each time may still be the same choice."""
+    plain = isinstance(draw, str | bytes | numbers.Number | None)
+    return type(draw), draw if plain else repr(draw)
 
 
 _PARSERS: dict[type, Callable[[Any, str], Dimension]] = {
@@ -275,8 +303,10 @@ _PARSERS: dict[type, Callable[[Any, str], Dimension]] = {
 
 def _translate(value: Any) -> Any:
     """Recognise scikit-optimize's dimensions and Optuna's distributions, importing neither."""
-    package = type(value).__module__.partition(".")[0]
-    name = type(value).__name__
+    bases = [(base.__module__.partition(".")[0], base.__name__) for base in type(value).__mro__]
+    package, name = next((b for b in bases if b[0] in ("skopt", "optuna")), ("", ""))
+    if package == "optuna" and getattr(value, "low", 0) == getattr(value, "high", 1):
+        return [value.low]
     if package == "skopt" and name in ("Real", "Integer"):
         log = value.prior == "log-uniform"
         return (Real if name == "Real" else Integer)(value.low, value.high, log)

@@ -7,7 +7,7 @@ import numbers
 import time
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -16,8 +16,8 @@ from sklearn.base import clone, is_classifier
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state, get_tags, indexable
 
-from tunein._dimensions import Array
-from tunein._evaluation import CALLS_PER_WORKER, Evaluation, Evaluator, evaluate_fold
+from tunein._dimensions import Array, same_value
+from tunein._evaluation import Evaluation, Evaluator, evaluate_fold
 from tunein._history import History, Known, Proposal, Score
 from tunein._math.design import sobol
 from tunein._sklearn import (
@@ -220,11 +220,10 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         """Return the estimator's own values, if the space holds them, then `initial_params`."""
         current = self.estimator.get_params(deep=True)
         proposals: list[Proposal] = []
-        taken: set[bytes] = set()
         own = ({n: current.get(n, _MISSING) for n in names} for names in space.branch_names)
         for params in own:
             if _MISSING not in params.values() and not proposals:
-                proposals.extend(_first_free(space, params, taken, "default"))
+                proposals.extend(_first_free(space, params, proposals, "default"))
         for i, params in enumerate(self.initial_params or ()):
             where = f"initial_params[{i}]"
             if not isinstance(params, Mapping):
@@ -233,7 +232,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
                 )
             if not any(True for _ in space.encode(params)):
                 raise ValueError(f"{where}={dict(params)!r} {space.explain_absence(params)}")
-            proposals.extend(_first_free(space, params, taken, "initial"))
+            proposals.extend(_first_free(space, params, proposals, "initial"))
         return proposals
 
     # ------------------------------------------------------------------ the loop
@@ -383,11 +382,13 @@ def _lookback(n_workers: int, n_folds: int) -> int:
     """Return how many of the newest trials a seeded search proposes without the scores of.
 
     Enough trials must be open at once that a slow fold of the oldest leaves no worker idle, and
-    no more: what is not looked at cannot be learned from. One worker waits for every score.
+    no more: what is not looked at cannot be learned from. While the slowest of W folds of
+    exponential length runs, which takes about log W mean lengths more, each worker gets through
+    as many others. One worker waits for every score.
     """
     if n_workers == 1:
         return 0
-    return math.ceil(CALLS_PER_WORKER * n_workers / n_folds) + 1
+    return math.ceil(n_workers * (1 + math.log(n_workers)) / n_folds)
 
 
 def _is_telling(scores: Array) -> bool:
@@ -397,14 +398,17 @@ def _is_telling(scores: Array) -> bool:
 
 
 def _first_free(
-    space: Space, params: Mapping[str, Any], taken: set[bytes], origin: Any
-) -> Iterator[Proposal]:
-    """Yield the first point that holds `params` and is not taken, if there is one."""
+    space: Space, params: Mapping[str, Any], taken: list[Proposal], origin: Any
+) -> list[Proposal]:
+    """Return the first point that holds `params` and is not taken, if there is one."""
     for unit, own in space.encode(params):
-        if Space.key(unit) not in taken:
-            taken.add(Space.key(unit))
-            yield Proposal(unit, own, origin)
-            return
+        # Values far in a tail share a coordinate, and are not the same for all that.
+        if not any(
+            Space.key(unit) == Space.key(other.unit) and same_value(own, other.params)
+            for other in taken
+        ):
+            return [Proposal(unit, own, origin)]
+    return []
 
 
 def _shape_alike(out: list[dict[str, Any]], error_score: float) -> None:

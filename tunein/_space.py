@@ -212,34 +212,42 @@ class Space:
         hide a finite space from us; when that seems exhausted, points repeat, as in random search.
         """
         if self.size <= _SMALL_SPACE:
-            fresh = [i for i, point in enumerate(self._grid) if self.key(point) not in tried]
-            chosen = rng.permutation(len(fresh))[:n]
-            return self._grid[[fresh[i] for i in chosen]]
+            points = self._grid[rng.permutation(len(self._grid))]
+            return points[self._fresh(points, tried)[:n]]
         for _ in range(_TRIES):
             drawn = self.sample(rng, n)
-            fresh = [i for i, point in enumerate(drawn) if self.key(point) not in tried]
-            if fresh:
-                break
-        return drawn[fresh] if fresh else drawn
+            fresh = self._fresh(drawn, tried)
+            if len(fresh):
+                return drawn[fresh]
+        return drawn if math.isinf(self.size) else self._next_untried(rng, tried)
+
+    def _fresh(self, points: Array, tried: Collection[bytes]) -> NDArray[np.intp]:
+        return np.flatnonzero([self.key(point) not in tried for point in points])
+
+    def _next_untried(self, rng: np.random.Generator, tried: Collection[bytes]) -> Array:
+        """Walk through a finite space that is almost exhausted, from a random point on."""
+        start, size = int(rng.random() * self.size), int(self.size)
+        walk = (self._point((start + step) % size) for step in range(size))
+        return np.array([next(point for point in walk if self.key(point) not in tried)])
+
+    def _point(self, index: int) -> Array:
+        """Return the point with number `index` of a finite space, branch by branch."""
+        b = 0
+        while index >= self._branch_sizes[b]:
+            index -= int(self._branch_sizes[b])
+            b += 1
+        unit = np.full((1, len(self.dimensions)), np.nan)
+        for j in np.flatnonzero(self.active[b]):
+            level = b
+            if self.names[j] is not None:
+                index, level = divmod(index, int(self.dimensions[j].n_levels))
+            unit[:, j] = self.dimensions[j].points(np.array([level]))
+        return np.asarray(self.snap(unit)[0])
 
     @cached_property
     def _grid(self) -> Array:
-        """All points of a small space, branch by branch."""
-        rows = [np.full((0, len(self.dimensions)), np.nan)]
-        for b, mask in enumerate(self.active):
-            columns = np.flatnonzero(mask)
-            levels = [
-                np.array([b])
-                if self.names[j] is None
-                else np.arange(int(self.dimensions[j].n_levels))
-                for j in columns
-            ]
-            grid = np.array(list(itertools.product(*levels)), dtype=np.intp)
-            block = np.full((len(grid), len(self.dimensions)), np.nan)
-            for i, j in enumerate(columns):
-                block[:, j] = self.dimensions[j].points(grid[:, i])
-            rows.append(block)
-        return self.snap(np.concatenate(rows))
+        """All points of a small space."""
+        return np.array([self._point(index) for index in range(int(self.size))])
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_grid"}
@@ -253,7 +261,7 @@ class Space:
 def _branch_weights(param_distributions: Any, branches: list[dict[str, Dimension]]) -> list[float]:
     spaces = param_distributions if isinstance(param_distributions, list) else [{}]
     only_lists = not any(hasattr(v, "rvs") for space in spaces for v in space.values())
-    sizes = [math.prod(dimension.n_levels for dimension in b.values()) for b in branches]
+    sizes = [math.prod((float(d.n_levels) for d in b.values()), start=1.0) for b in branches]
     if only_lists and all(math.isfinite(size) for size in sizes):
         return [float(size) for size in sizes]
     return [1.0] * len(branches)
