@@ -36,8 +36,31 @@ _MIN_CELL = 1e-12
 # --------------------------------------------------------------------- what users write
 
 
+class _Drawable(ABC):
+    """What lets scikit-learn's ``RandomizedSearchCV`` take the same space."""
+
+    @abstractmethod
+    def _dimension(self) -> Dimension:
+        """Return the map to the unit interval."""
+
+    def rvs(self, random_state: Any = None) -> Any:
+        """Draw one value, so that scikit-learn's ``RandomizedSearchCV`` takes the same space.
+
+        Parameters
+        ----------
+        random_state : int, RandomState instance or None, default=None
+            Source of randomness.
+
+        Returns
+        -------
+        value : object
+            A value of the hyperparameter.
+        """
+        return self._dimension().decode(float(check_random_state(random_state).uniform()))
+
+
 @dataclass(frozen=True)
-class Real:
+class Real(_Drawable):
     """A continuous hyperparameter between two bounds.
 
     Parameters
@@ -64,24 +87,12 @@ class Real:
     high: float
     log: bool = False
 
-    def rvs(self, random_state: Any = None) -> Any:
-        """Draw one value, so that scikit-learn's ``RandomizedSearchCV`` takes the same space.
-
-        Parameters
-        ----------
-        random_state : int, RandomState instance or None, default=None
-            Source of randomness.
-
-        Returns
-        -------
-        value : float
-            A draw from the interval.
-        """
-        return _draw(Interval(self.low, self.high, self.log), random_state)
+    def _dimension(self) -> Dimension:
+        return Interval(self.low, self.high, self.log)
 
 
 @dataclass(frozen=True)
-class Integer:
+class Integer(_Drawable):
     """A whole-numbered hyperparameter between two bounds.
 
     Parameters
@@ -105,24 +116,12 @@ class Integer:
     log: bool = False
     step: int = 1
 
-    def rvs(self, random_state: Any = None) -> Any:
-        """Draw one value, so that scikit-learn's ``RandomizedSearchCV`` takes the same space.
-
-        Parameters
-        ----------
-        random_state : int, RandomState instance or None, default=None
-            Source of randomness.
-
-        Returns
-        -------
-        value : int
-            A draw from the range.
-        """
-        return _draw(Steps.between(self.low, self.high, self.step, self.log), random_state)
+    def _dimension(self) -> Dimension:
+        return Steps.between(self.low, self.high, self.step, self.log)
 
 
 @dataclass(frozen=True)
-class Categorical:
+class Categorical(_Drawable):
     """A choice among values.
 
     Parameters
@@ -142,24 +141,8 @@ class Categorical:
     choices: Sequence[Any]
     ordered: bool = False
 
-    def rvs(self, random_state: Any = None) -> Any:
-        """Draw one value, so that scikit-learn's ``RandomizedSearchCV`` takes the same space.
-
-        Parameters
-        ----------
-        random_state : int, RandomState instance or None, default=None
-            Source of randomness.
-
-        Returns
-        -------
-        value : object
-            One of the choices.
-        """
-        return _draw(Levels(list(self.choices), ordered=self.ordered), random_state)
-
-
-def _draw(dimension: Dimension, random_state: Any) -> Any:
-    return dimension.decode(float(check_random_state(random_state).uniform()))
+    def _dimension(self) -> Dimension:
+        return Levels(list(self.choices), ordered=self.ordered)
 
 
 # --------------------------------------------------------------------- what engines see

@@ -1,0 +1,1 @@
+"""Mathematics on the unit cube: numpy and scipy only, no estimator."""
