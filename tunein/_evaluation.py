@@ -10,6 +10,7 @@ import queue
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -141,20 +142,22 @@ class Workers:
     ----------
     parallel : joblib.Parallel
         Entered as a context manager.
+    n_workers : int
+        How many calls run at the same time.
+    capacity : int
+        How many calls may be with the backend at most.
     """
 
     leaves_process: bool
     n_running: int
 
-    def __init__(self, parallel: Any, n_workers: int) -> None:
+    def __init__(self, parallel: Any, n_workers: int, capacity: int) -> None:
         self._parallel = parallel
         self._backend = parallel._backend
         self.n_workers = n_workers
         self.leaves_process = not getattr(self._backend, "uses_threads", False)
         self.n_running = 0
-        self.capacity = min(
-            _capacity(parallel.pre_dispatch, n_workers), CALLS_PER_WORKER * n_workers
-        )
+        self.capacity = min(capacity, CALLS_PER_WORKER * n_workers)
         self._labels: dict[int, Any] = {}
         self._jobs: dict[int, Any] = {}
         self._tickets = itertools.count()
@@ -199,8 +202,12 @@ class Workers:
             raise error
         return label, self._backend.retrieve_result_callback(out)[0]
 
-    def abort(self) -> None:
-        """Drop what is running and waiting."""
+    def abort_after(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: Any
+    ) -> None:
+        """Drop what is running and waiting, if there was an error."""
+        if exc is None:
+            return
         if isinstance(self._backend, LokyBackend):
             # Loky's manager thread dies noisily if it meets a call that it has not queued by now.
             deadline = time.monotonic() + _QUEUEING_SECONDS
@@ -233,27 +240,38 @@ class Evaluation:
 
     def __init__(self, n_jobs: int | None, pre_dispatch: int | str) -> None:
         self._parallel = Parallel(n_jobs=n_jobs, pre_dispatch=pre_dispatch)
-        self._workers: Workers | None = None
+        self._stack = ExitStack()
         self.n_workers_asked = 1
 
     def __enter__(self) -> Evaluator:
         parallel = self._parallel
-        parallel.__enter__()
-        granted = parallel._effective_n_jobs()
-        self.n_workers_asked = parallel.n_jobs if parallel.n_jobs > 0 else granted
-        if granted == 1:
-            _capacity(parallel.pre_dispatch, 1)  # refused here as it would be with workers
-            return InProcess()
-        if not parallel._backend.supports_retrieve_callback:
+        with ExitStack() as stack:  # a refusal leaves no pool behind
+            stack.enter_context(parallel)
+            granted = parallel._effective_n_jobs()
+            self.n_workers_asked = parallel.n_jobs if parallel.n_jobs > 0 else granted
+            capacity = _capacity(parallel.pre_dispatch, granted)
+            if granted == 1:
+                evaluator: Evaluator = InProcess()
+            else:
+                evaluator = self._start(stack, granted, capacity)
+            self._stack = stack.pop_all()
+        return evaluator
+
+    def _start(self, stack: ExitStack, n_workers: int, capacity: int) -> Workers:
+        backend = self._parallel._backend
+        if not backend.supports_retrieve_callback:
             raise TypeError(
-                f"The joblib backend {type(parallel._backend).__name__} cannot hand back results "
-                f"as they finish. Use loky, threading, multiprocessing, dask or ray, or n_jobs=1."
+                f"The joblib backend {type(backend).__name__} cannot hand back results as they "
+                f"finish. Use loky, threading, multiprocessing, dask or ray, or n_jobs=1."
             )
-        if hasattr(parallel._backend, "start_call"):
-            parallel._backend.start_call()
-        parallel._calling = True  # so that Parallel ends the call when it ends itself
-        self._workers = Workers(parallel, granted)
-        return self._workers
+        if hasattr(backend, "start_call"):
+            backend.start_call()
+        self._parallel._calling = True  # so that Parallel ends the call when it ends itself
+        workers = Workers(self._parallel, n_workers, capacity)
+        stack.push(workers.abort_after)
+        # A search in a worker gives its place away while it waits for other workers.
+        stack.enter_context(backend.retrieval_context())
+        return workers
 
     def __exit__(
         self,
@@ -261,9 +279,7 @@ class Evaluation:
         exc: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        if exc is not None and self._workers is not None:
-            self._workers.abort()
-        self._parallel.__exit__(exc_type, exc, tb)
+        self._stack.__exit__(exc_type, exc, tb)
 
 
 def _is_queued(job: Any) -> bool:
