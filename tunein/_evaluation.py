@@ -6,6 +6,7 @@ The only module that imports joblib. Nothing here knows about search spaces or m
 from __future__ import annotations
 
 import itertools
+import pickle
 import queue
 import time
 import traceback
@@ -169,7 +170,7 @@ class Workers:
     def submit(self, label: Any, function: Callable[..., Any], kwargs: dict[str, Any]) -> None:
         """Send the call to a worker."""
         calls = BatchedCalls(
-            [(configured(function), (), kwargs)],
+            [(configured(_run_elsewhere), (function,), kwargs)],
             self._backend.get_nested_backend(),
             self._use_own_folder if isinstance(self._backend, LokyBackend) else None,
             self._pickles,
@@ -280,6 +281,28 @@ class Evaluation:
         tb: TracebackType | None,
     ) -> None:
         self._stack.__exit__(exc_type, exc, tb)
+
+
+def _run_elsewhere(function: Callable[..., Any], **kwargs: Any) -> Any:
+    """Call `function` in a worker; an error that could not be sent back goes back as its text.
+
+    Backends answer such an error in ways of their own, some by waiting for ever.
+    """
+    try:
+        return function(**kwargs)
+    except BaseException as error:
+        if _can_travel(error):
+            raise
+        text = "".join(traceback.format_exception(error))
+    raise RuntimeError(text)  # out here it has no context that would have to travel with it
+
+
+def _can_travel(error: BaseException) -> bool:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever its own constructor raises
+        return False
+    return True
 
 
 def _is_queued(job: Any) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import qmc
@@ -28,8 +26,7 @@ def sobol(n: int, dim: int, rng: np.random.Generator) -> NDArray[np.float64]:
         return np.empty((n, dim))
     if dim > qmc.Sobol.MAXDIM:
         return rng.random((n, dim))
-    # Scipy scrambles by the generator that it is given; the keyword was renamed in 1.15.
-    with warnings.catch_warnings():
-        # A prefix of a balanced sequence is what we want, whatever its length.
-        warnings.filterwarnings("ignore", message="The balance properties", category=UserWarning)
-        return np.asarray(qmc.Sobol(dim, scramble=True, seed=rng).random(n))
+    # A whole power of two is drawn, as the sequence is balanced then; a prefix of it is what we
+    # want, whatever its length.
+    engine = qmc.Sobol(dim, scramble=True, seed=rng)
+    return np.asarray(engine.random_base2(max(n - 1, 0).bit_length())[:n])
