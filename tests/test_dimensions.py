@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import ParameterSampler
+
 from tunein import Categorical, Integer, Real
 from tunein._dimensions import Interval, Levels, Quantile, Steps, is_number, same_value
 
@@ -104,7 +105,7 @@ def test_an_interval_reaches_its_bounds_and_not_beyond(low, high, log):
 
 @pytest.mark.parametrize("power", range(1, 300, 13))
 def test_rounding_carries_no_value_past_a_bound(power):
-    for dimension in (Interval(10.0**-power, 3.0**power, True), Interval(-0.1**power, 0.3)):
+    for dimension in (Interval(10.0**-power, 3.0**power, True), Interval(-(0.1**power), 0.3)):
         for u in (0.0, 5e-324, 1e-17, 1 - 1e-16, 1.0):
             assert dimension.low <= dimension.decode(u) <= dimension.high
 

@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+
 from tunein._history import History, Known, Proposal, Score
 
 

@@ -16,6 +16,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import RandomizedSearchCV
 from toys import Anything, Draws, X
+
 from tunein import BayesSearchCV, Categorical, Integer, Real, TPESearchCV
 from tunein._history import Known
 from tunein._space import Space
@@ -480,11 +481,10 @@ def test_initial_params_far_in_a_tail_are_tried_as_given_or_refused(
     initial = [{"a": value} for value in values]
     search = search_of(search_class, {"a": distribution}, initial_params=initial, n_iter=14)
     try:
-        search.fit(X)
+        answer = candidates(search.fit(X))[: len(values)]
     except ValueError as error:
-        assert "is outside the search space" in str(error)
-    else:
-        assert candidates(search)[: len(values)] == initial
+        answer = str(error)
+    assert answer == initial or "is outside the search space" in answer
 
 
 @both_searches
@@ -504,7 +504,11 @@ def test_the_users_own_objects_reach_the_results(search_class):
     ("initial", "error", "match"),
     [
         ([{"a": 5, "b": "x"}], ValueError, r"^initial_params\[0\]=.* is outside .* in \['a'\]"),
-        ([{"a": 0.5, "b": "x"}, {"a": 1}], ValueError, r"^initial_params\[1\]=.*\['a'\]; the search"),
+        (
+            [{"a": 0.5, "b": "x"}, {"a": 1}],
+            ValueError,
+            r"^initial_params\[1\]=.*\['a'\]; the search",
+        ),
         ([{"a": 0.5, "b": "x", "c": 1}], ValueError, r"has the parameters \['a', 'b', 'c'\]"),
         ([{}], ValueError, r"^initial_params\[0\]=\{\} has the parameters \[\]"),
         (["a"], TypeError, r"^initial_params\[0\] must be a dict, got 'a' of type str"),
@@ -534,7 +538,7 @@ def test_a_bad_space_is_refused_before_anything_is_fitted(search_class, given):
 @both_searches
 def test_a_parameter_unknown_to_the_estimator_is_refused_with_its_name(search_class):
     search = search_class(DummyClassifier(), {"strateg": ["prior"]}, cv=2)
-    with pytest.raises(ValueError, match="'strateg'.*Did you mean 'strategy'"):
+    with pytest.raises(ValueError, match=r"'strateg'.*Did you mean 'strategy'"):
         search.fit(X, [0, 1] * 3)
 
 
@@ -586,9 +590,7 @@ def test_a_proposal_avoids_what_is_pending(search_class):
     for pending in (np.empty((0, 1)), np.full((1, 1), 0.52)):
         known = Known(units, scores, pending, set(), 10, None)
         search = search_of(search_class, {"a": Real(0, 1)})
-        asked.append(
-            [search._ask(space, known, np.random.default_rng(i))[0][0] for i in range(12)]
-        )
+        asked.append([search._ask(space, known, np.random.default_rng(i))[0][0] for i in range(12)])
     near = [np.mean(np.abs(np.array(found) - 0.52) < 0.01) for found in asked]
     assert near[1] <= near[0]
 

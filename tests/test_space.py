@@ -11,6 +11,7 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import ParameterSampler
 from sklearn.svm import SVC
+
 from tunein import Categorical, Integer, Real
 from tunein._dimensions import Interval, Levels
 from tunein._space import Space
@@ -128,7 +129,10 @@ def test_branches_keep_each_its_own_distribution():
     ("given", "expected"),
     [
         ([{"a": [1]}, {"b": [1, 2, 3]}], [0.25, 0.75]),
-        ([{"a": [1]}, {"b": list(range(10)), "c": list(range(10))}, {}], [1 / 102, 100 / 102, 1 / 102]),
+        (
+            [{"a": [1]}, {"b": list(range(10)), "c": list(range(10))}, {}],
+            [1 / 102, 100 / 102, 1 / 102],
+        ),
         ([{"a": stats.norm()}, {"b": [1, 2, 3]}], [0.5, 0.5]),
         ([{"a": stats.randint(0, 99)}, {"b": [1, 2, 3]}], [0.5, 0.5]),
         ([{"a": stats.norm()}, {"b": [1]}, {"b": [2]}], [1 / 3] * 3),
@@ -307,11 +311,19 @@ def test_the_last_point_of_a_larger_space_is_found(size):
     assert [space.decode(unit) for unit in space.untried(rng(), 24, tried)] == [{"a": 8}]
 
 
+@pytest.mark.parametrize("size", [50, 5000])
+def test_in_an_exhausted_space_nothing_is_untried(size):
+    space = Space.parse({"a": Integer(1, size)})
+    tried = {Space.key(point) for point in space.dimensions[0].points(np.arange(size))[:, None]}
+    assert len(space.untried(rng(), 3, tried)) == 0
+
+
 def test_unlikely_points_of_a_larger_space_are_found():
     given = {"a": stats.binom(12, 0.02), "b": Integer(1, 1000)}
     space = Space.parse(given)
-    grid = [space.dimensions[0].points(np.arange(13)), space.dimensions[1].points(np.arange(1000))]
+    grid = [d.points(np.arange(int(d.n_levels))) for d in space.dimensions]
     points = np.stack(np.meshgrid(*grid), axis=-1).reshape(-1, 2)
+    assert len(points) == space.size
     last = next(space.encode({"a": 5, "b": 500}))[0]
     tried = {Space.key(point) for point in points} - {Space.key(last)}
     assert [space.decode(unit) for unit in space.untried(rng(), 1, tried)] == [{"a": 5, "b": 500}]
