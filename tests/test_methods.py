@@ -121,9 +121,6 @@ SPACES = {
         {f"x{i:02}": number(float if i % 3 else int, 0, 1 if i % 3 else 9) for i in range(20)},
     ),
 }
-ENDLESS = [
-    name for name in SPACES if name not in ("all-categorical", "lists of numbers", "one category")
-]
 every_space = pytest.mark.parametrize("kind", SPACES)
 # Spaces that are as different as a few can be, for what is tested in several ways.
 some_spaces = pytest.mark.parametrize("kind", ["reals", "all-categorical", "branches"])

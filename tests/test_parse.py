@@ -20,7 +20,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
-from toys import Draws
+from toys import Draws, label
 
 from tunein import Categorical, Integer, Real
 from tunein._dimensions import Interval, Quantile, Steps
@@ -77,7 +77,7 @@ def support(spec):
         collections.deque(["a", "b"]),
         collections.UserList(["a", "b"]),
     ],
-    ids=repr,
+    ids=label,
 )
 def test_choices_are_returned_as_random_search_returns_them(choices):
     mine = sorted(support(choices), key=repr)
@@ -562,11 +562,7 @@ INVALID_SPECS = [
 ]
 
 
-def _label(case):
-    return case.__name__ if isinstance(case, type) else " ".join(repr(case).split())[:40]
-
-
-@pytest.mark.parametrize(("spec", "error", "match"), INVALID_SPECS, ids=_label)
+@pytest.mark.parametrize(("spec", "error", "match"), INVALID_SPECS, ids=label)
 def test_a_bad_space_is_an_error_that_names_parameter_and_remedy(spec, error, match):
     with pytest.raises(error, match=f"(?s)^param_distributions\\['a'\\]: .*{match}"):
         Space.parse({"b": [1], "a": spec})
@@ -687,7 +683,7 @@ def test_a_parameter_that_the_estimator_would_not_take_is_an_error(estimator, sp
         ),
         (PIPE, {"scale": [MinMaxScaler(), None], "scale__feature_range": [(0, 1), (-1, 1)]}),
     ],
-    ids=str,
+    ids=label,
 )
 def test_a_parameter_that_some_choice_of_its_parents_brings_is_taken(estimator, space):
     before = repr(estimator.get_params())

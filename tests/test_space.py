@@ -11,6 +11,7 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import ParameterSampler
 from sklearn.svm import SVC
+from toys import label
 
 from tunein import Categorical, Integer, Real
 from tunein._dimensions import Interval, Levels
@@ -279,7 +280,7 @@ FINITE = [
 ]
 
 
-@pytest.mark.parametrize("given", FINITE, ids=str)
+@pytest.mark.parametrize("given", FINITE, ids=label)
 def test_every_point_of_a_finite_space_is_visited_once(given):
     space = Space.parse(given)
     tried = set()

@@ -13,6 +13,7 @@ from tunein._history import Known
 from tunein._math import gp as gaussian
 from tunein._math.acquisition import maximise
 from tunein._search import BaseSequentialSearchCV
+from tunein._sklearn import on_one_blas_thread
 from tunein._space import Space
 
 # More observations than this are thinned: the cost of a step stays bounded.
@@ -84,6 +85,7 @@ class BayesSearchCV(BaseSequentialSearchCV):
     def _n_startup(self, space: Space) -> int:
         return min(10, max(4, len(space.dimensions) + 2))
 
+    @on_one_blas_thread  # type: ignore[untyped-decorator]
     def _ask(
         self, space: Space, known: Known, rng: np.random.Generator
     ) -> tuple[Array, Mapping[str, Any] | None]:

@@ -289,6 +289,8 @@ def _parse_sampler(sampler: Any, where: str) -> Dimension:
 
 def _identity(draw: Any) -> tuple[type, Any]:
     """Return what equal draws share: a new object each time may still be the same choice."""
+    if isinstance(draw, np.ndarray):
+        return type(draw), (draw.dtype.str, draw.shape, draw.tobytes())
     plain = isinstance(draw, str | bytes | numbers.Number | None)
     return type(draw), draw if plain else repr(draw)
 
@@ -301,10 +303,15 @@ _PARSERS: dict[type, Callable[[Any, str], Dimension]] = {
 }
 
 
+_FOREIGN = {("skopt", name) for name in ("Real", "Integer", "Categorical")} | {
+    ("optuna", f"{name}Distribution") for name in ("Int", "Float", "Categorical")
+}
+
+
 def _translate(value: Any) -> Any:
     """Recognise scikit-optimize's dimensions and Optuna's distributions, importing neither."""
     bases = [(base.__module__.partition(".")[0], base.__name__) for base in type(value).__mro__]
-    package, name = next((b for b in bases if b[0] in ("skopt", "optuna")), ("", ""))
+    package, name = next((base for base in bases if base in _FOREIGN), ("", ""))
     if package == "optuna" and getattr(value, "low", 0) == getattr(value, "high", 1):
         return [value.low]
     if package == "skopt" and name in ("Real", "Integer"):

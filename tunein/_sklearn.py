@@ -22,7 +22,7 @@ from sklearn.model_selection._validation import (
     _warn_or_raise_about_fit_failures,
 )
 from sklearn.utils._param_validation import Interval as IntervalConstraint
-from sklearn.utils.parallel import _FuncWrapper
+from sklearn.utils.parallel import _FuncWrapper, _threadpool_controller_decorator
 from sklearn.utils.validation import _check_method_params
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "configured",
     "error_scores",
     "is_from_callback",
+    "on_one_blas_thread",
 ]
 
 
@@ -47,6 +48,10 @@ def configured(function: Callable[..., Any]) -> Callable[..., Any]:
     # Free-threaded Python keeps the filters in a context variable, behind a function.
     filters = getattr(warnings, "_get_filters", lambda: warnings.filters)()
     return wrapper.with_config_and_warning_filters(get_config(), filters)  # type: ignore[no-any-return]
+
+
+# Small matrices gain nothing from threads, and lose tenfold where workers keep all cores busy.
+on_one_blas_thread = _threadpool_controller_decorator(limits=1, user_api="blas")
 
 
 def error_scores(scorer: Any, error_score: float) -> Any:

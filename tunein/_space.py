@@ -228,7 +228,10 @@ class Space:
         """Walk through a finite space that is almost exhausted, from a random point on."""
         start, size = int(rng.random() * self.size), int(self.size)
         walk = (self._point((start + step) % size) for step in range(size))
-        return np.array([next(point for point in walk if self.key(point) not in tried)])
+        found = [next((point for point in walk if self.key(point) not in tried), None)]
+        return np.array([point for point in found if point is not None]).reshape(
+            -1, len(self.dimensions)
+        )
 
     def _point(self, index: int) -> Array:
         """Return the point with number `index` of a finite space, branch by branch."""
