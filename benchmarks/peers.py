@@ -253,6 +253,7 @@ def optuna(make_sampler: Callable[[Any, int], Any]) -> Callable[..., None]:
 
 def hyperopt(flat: Flat, evaluate: Evaluate, n_iter: int, seed: int, own: Any) -> None:
     from hyperopt import STATUS_FAIL, STATUS_OK, fmin, hp, tpe
+    from hyperopt.fmin import generate_trials_to_calculate
 
     logging.getLogger("hyperopt").setLevel(logging.ERROR)
 
@@ -277,19 +278,26 @@ def hyperopt(flat: Flat, evaluate: Evaluate, n_iter: int, seed: int, own: Any) -
             return {"loss": -score, "status": STATUS_OK}
         return {"status": STATUS_FAIL}
 
-    start = None
+    trials = None
     if own is not None:
         b = own.get("branch", 0)
-        start = [{f"{p.name}#{b}": own[p.name] for p in flat.of_branch(b)}]
+        start = {f"{p.name}#{b}": own[p.name] for p in flat.of_branch(b)}
         if len(trees) > 1:
-            start[0]["branch"] = b
+            start["branch"] = b
+        trials = generate_trials_to_calculate([start])
+        # The tool wants to hear of the parameters of other branches, too.
+        every = [f"{p.name}#{c}" for c in range(len(trees)) for p in flat.of_branch(c)]
+        misc = trials._dynamic_trials[0]["misc"]
+        for label in every:
+            misc["idxs"].setdefault(label, [])
+            misc["vals"].setdefault(label, [])
     fmin(
         objective,
         hp.choice("branch", trees) if len(trees) > 1 else trees[0],
         algo=tpe.suggest,
         max_evals=n_iter,
         rstate=np.random.default_rng(seed),
-        points_to_evaluate=start,
+        trials=trials,
         show_progressbar=False,
         verbose=False,
     )

@@ -1,24 +1,26 @@
-"""Turn the results of ``regret.py`` into Markdown tables.
+"""Tables and curves of the runs that ``regret.py`` stored.
 
-Regret is how far the best candidate so far is from the best score known of the task, in units of
-the distance from there to the median candidate of random search, clipped to [0, 1]. "Best known" is
-over all results given and the reference. Means are over seeds first, then over tasks. The columns:
+A run's *incumbent* after n candidates is the one of highest mean score among them; what counts is
+its true value, which differs where scores are noisy. *Regret* is its distance from the best value
+that any run of any method found, in units of the distance between that and the median of random
+candidates, so that 0 is the best known and 1 what one draw gives.
 
-* regret: mean; lower is better.
-* relative: geometric mean over tasks of regret divided by the comparator's, both at least 0.005.
-* rank: mean over tasks of the rank, 1 for the lowest regret.
-* wins: tasks with a lower and with a higher regret than the comparator's.
-* p better: Wilcoxon's signed-rank test over tasks of "no better than the comparator".
-* worse: tasks that are significantly worse than the comparator, by Welch's test over seeds at 5 %
+* fraction: regret as a fraction of random search's, geometric mean over tasks of the ratio of the
+  means over seeds, both at least 0.001 (differences below that are not worth having).
+* rank: mean over tasks of the rank of the mean regret over seeds, 1 for the lowest.
+* reaches: candidates needed, median over runs, to reach the median over seeds of what random search
+  finds in 100 candidates of the same task.
+* seconds: for a suggestion, all that is not spent on fits and scores.
+* worse: tasks that are significantly worse than random search by Welch's test over seeds at 5 %,
   after Holm's correction over tasks.
-* thinking: milliseconds a candidate beside fitting and scoring it.
 
-::
+Intervals are 95 % percentile intervals of 2,000 bootstrap resamples of tasks, and of seeds within
+tasks. Only tasks that every method of a table has are counted, ``bayes-halving`` aside, which has no
+words for most spaces and is compared where it has::
 
-    python benchmarks/report.py  # of benchmarks/results/regret.jsonl
-    python benchmarks/report.py benchmarks/results/regret.jsonl experiment.jsonl
-
-Methods of further files carry the file's name. Tasks that some method lacks are left out.
+    python benchmarks/report.py                  # tables to standard output
+    python benchmarks/report.py --plot docs/images/regret.svg
+    python benchmarks/report.py --methods random bayes tpe --results elsewhere
 """
 
 import argparse
@@ -27,64 +29,150 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata, ttest_ind, wilcoxon
+from scipy.stats import rankdata, ttest_ind
 
 RESULTS = Path(__file__).parent / "results"
-BUDGETS = (25, 50)
-FLOOR = 0.005
+BUDGETS = (25, 50, 100)
+FLOOR = 0.001
 LEVEL = 0.05
+N_BOOTSTRAP = 2000
 
-Regrets = dict[str, dict[str, np.ndarray]]  # method, task: (n_seeds, n_budgets)
+GROUPS = {
+    "real": [
+        "svc_kernels", "logistic_elastic_net", "pca_neighbors", "decision_tree", "random_forest",
+        "gradient_boosting", "mlp", "polynomial_elastic_net", "kernel_ridge_kernels", "svr", "sgd",
+        "classifier_choice",
+    ],
+    "tabular": [
+        "hpobench_vehicle", "hpobench_credit", "hpolib_naval", "hpolib_protein",
+        "nasbench201_cifar100",
+    ],
+    "synthetic": [
+        "hartmann_6", "narrow_ridge", "rosenbrock_4", "one_parameter", "twenty_parameters",
+        "skewed_priors", "integers", "categories", "lists_of_numbers", "branches_5", "branches_3",
+        "invalid_combinations", "noisy_mixed", "noisy_hartmann", "ties", "diverges",
+    ],
+}  # fmt: skip
+
+KINDS = {
+    "list of dicts": [
+        "branches_5", "branches_3", "svc_kernels", "kernel_ridge_kernels", "classifier_choice",
+    ],
+    "invalid combinations": ["invalid_combinations"],
+    "all categorical": ["categories", "nasbench201_cifar100"],
+    "integer-heavy": ["integers"],
+    "lists of numbers": ["lists_of_numbers", "hpobench_vehicle", "hpobench_credit"],
+    "a single parameter": ["one_parameter"],
+    "noisy scores": ["noisy_mixed", "noisy_hartmann"],
+    "ties": ["ties", "pca_neighbors"],
+    "heavy-tailed scores": ["diverges"],
+    "20 dimensions": ["twenty_parameters"],
+    "skewed scipy priors": ["skewed_priors"],
+    "interacting, continuous": ["hartmann_6", "narrow_ridge", "rosenbrock_4"],
+}  # fmt: skip
+
+# regrets[method][task]: (n_seeds, n_candidates), of the incumbent after each candidate
+Regrets = dict[str, dict[str, np.ndarray]]
 
 
 # ----------------------------------------------------------------- reading
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+def read(folder: Path, methods: list[str] | None = None) -> list[dict[str, Any]]:
+    rows = [
+        json.loads(line)
+        for path in sorted(folder.glob("regret-*.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+    rows = [row for row in rows if methods is None or row["method"] in methods]
     for row in rows:
-        row["scores"] = np.array([-np.inf if s is None else s for s in row["scores"]])
-    return rows
+        row["scores"] = numbers(row["scores"])
+        row["truth"] = numbers(row["truth"]) if "truth" in row else row["scores"]
+    return sorted(rows, key=lambda row: row["seed"])
 
 
-def read_runs(paths: list[Path]) -> dict[str, list[dict[str, Any]]]:
-    """Return the runs of each method."""
-    runs: dict[str, list[dict[str, Any]]] = {}
-    for i, path in enumerate(paths):
-        for row in read(path):
-            method = f"{row['method']} ({path.stem})" if i else row["method"]
-            runs.setdefault(method, []).append(row)
-    return runs
+def numbers(values: list[float | None]) -> np.ndarray:
+    return np.array([-np.inf if value is None else value for value in values])
 
 
-def regrets_of(
-    runs: dict[str, list[dict[str, Any]]], reference: list[dict[str, Any]]
-) -> tuple[list[str], Regrets]:
-    """Return the tasks that all methods have, and the regrets on them."""
-    everything = reference + [row for rows in runs.values() for row in rows]
+def incumbents(row: dict[str, Any]) -> np.ndarray:
+    """Return the true value of the best so far, after each candidate."""
+    scores = row["scores"]
+    best = np.maximum.accumulate(scores)
+    first = np.array([int(np.argmax(scores[: i + 1])) for i in range(len(scores))])
+    values = row["truth"][first]
+    return np.where(np.isfinite(best), values, -np.inf)
+
+
+def regrets_of(rows: list[dict[str, Any]]) -> Regrets:
     best: dict[str, float] = {}
-    for row in everything:
-        best[row["task"]] = max(best.get(row["task"], -np.inf), row["scores"].max())
-    unit = {row["task"]: best[row["task"]] - np.median(row["scores"]) for row in reference}
-    has = [{row["task"] for row in rows} for rows in runs.values()]
-    tasks = [task for task in unit if all(task in mine for mine in has)]
-    regrets = {
-        method: {
-            task: np.array(
-                [
-                    [(best[task] - row["scores"][:n].max()) / unit[task] for n in BUDGETS]
-                    for row in rows
-                    if row["task"] == task
-                ]
-            ).clip(0, 1)
-            for task in tasks
-        }
-        for method, rows in runs.items()
+    drawn: dict[str, list[np.ndarray]] = {}
+    for row in rows:
+        best[row["task"]] = max(best.get(row["task"], -np.inf), row["truth"].max())
+        if row["method"] == "random":
+            drawn.setdefault(row["task"], []).append(row["truth"])
+    unit = {}
+    for task, values in drawn.items():
+        pooled = np.concatenate(values)
+        unit[task] = best[task] - np.median(pooled[np.isfinite(pooled)])
+    found: dict[str, dict[str, list[np.ndarray]]] = {}
+    for row in rows:
+        task = row["task"]
+        if task in unit:
+            regret = np.clip((best[task] - incumbents(row)) / unit[task], 0, 1)
+            found.setdefault(row["method"], {}).setdefault(task, []).append(regret)
+    return {
+        method: {task: stack(runs) for task, runs in of.items()} for method, of in found.items()
     }
-    return tasks, regrets
+
+
+def stack(runs: list[np.ndarray]) -> np.ndarray:
+    """Lay runs side by side; one that exhausted its space stays where it ended."""
+    longest = max(map(len, runs))
+    return np.stack([np.concatenate([r, np.full(longest - len(r), r[-1])]) for r in runs])
+
+
+def at(runs: np.ndarray, budget: int) -> np.ndarray:
+    """Return the regrets after `budget` candidates; NaN if the runs are shorter."""
+    return runs[:, budget - 1] if runs.shape[1] >= budget else np.full(len(runs), np.nan)
 
 
 # ----------------------------------------------------------------- statistics
+
+
+def fraction(mine: list[np.ndarray], theirs: list[np.ndarray]) -> float:
+    logs = [
+        np.log(max(m.mean(), FLOOR) / max(t.mean(), FLOOR))
+        for m, t in zip(mine, theirs, strict=True)
+    ]
+    return float(np.exp(np.mean(logs)))
+
+
+def bootstrap(regrets: Regrets, tasks: list[str], budget: int) -> dict[str, np.ndarray]:
+    """Return the fraction of each method in resamples of tasks, and of seeds within tasks.
+
+    The same tasks are drawn for all methods, so that differences are paired.
+    """
+    rng = np.random.default_rng(0)
+    logs = {}
+    for method, of in regrets.items():
+        columns = []
+        for task in tasks:
+            values = at(of[task], budget)
+            drawn = values[rng.integers(len(values), size=(N_BOOTSTRAP, len(values)))]
+            columns.append(np.log(np.maximum(drawn.mean(axis=1), FLOOR)))
+        logs[method] = np.stack(columns, axis=1)
+    chosen = rng.integers(len(tasks), size=(N_BOOTSTRAP, len(tasks)))
+    rows = np.arange(N_BOOTSTRAP)[:, None]
+    return {
+        method: np.exp((mine[rows, chosen] - logs["random"][rows, chosen]).mean(axis=1))
+        for method, mine in logs.items()
+    }
+
+
+def interval(values: np.ndarray) -> str:
+    low, high = np.percentile(values, [2.5, 97.5])
+    return f"{low:.2f} to {high:.2f}"
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -105,10 +193,21 @@ def p_worse(mine: np.ndarray, theirs: np.ndarray) -> float:
     return float(ttest_ind(mine, theirs, equal_var=False, alternative="greater").pvalue)
 
 
-def p_better(mine: np.ndarray, theirs: np.ndarray) -> float:
-    """Return the p-value over tasks of Wilcoxon's test of "regret is no lower than theirs"."""
-    difference = mine - theirs
-    return float(wilcoxon(difference, alternative="less").pvalue) if difference.any() else 1.0
+def worse_than_random(regrets: Regrets, tasks: list[str], method: str, budget: int) -> list[str]:
+    p = np.array(
+        [p_worse(at(regrets[method][t], budget), at(regrets["random"][t], budget)) for t in tasks]
+    )
+    return [task for task, corrected in zip(tasks, holm(p), strict=True) if corrected < LEVEL]
+
+
+def reaches(regrets: Regrets, tasks: list[str], method: str) -> float:
+    needed: list[float] = []
+    for task in tasks:
+        target = np.median(regrets["random"][task][:, -1])
+        for run in regrets[method][task]:
+            there = np.flatnonzero(run <= target)
+            needed.append(there[0] + 1 if len(there) else np.inf)
+    return float(np.median(needed))
 
 
 # ----------------------------------------------------------------- tables
@@ -119,94 +218,184 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows])
 
 
-def thinking(rows: list[dict[str, Any]]) -> float:
-    seconds = sum(row["seconds"] - row["fit_seconds"] for row in rows)
-    return 1000 * seconds / sum(len(row["scores"]) for row in rows)
+def complete(regrets: Regrets, tasks: list[str], budget: int) -> tuple[Regrets, list[str]]:
+    """Return the methods and tasks that can be compared after `budget` candidates."""
+    long_enough = {
+        method: of
+        for method, of in regrets.items()
+        if method != "bayes-halving"
+        and any(runs.shape[1] >= budget for runs in of.values())
+    }
+    common = [task for task in tasks if all(task in of for of in long_enough.values())]
+    return long_enough, common
 
 
-def summary(
-    runs: dict[str, list[dict[str, Any]]],
-    tasks: list[str],
-    regrets: Regrets,
-    against: str,
-    budget: int,
-) -> str:
-    b = BUDGETS.index(budget)
-    means = {m: np.array([regrets[m][task][:, b].mean() for task in tasks]) for m in regrets}
-    ranks = dict(zip(means, rankdata(np.stack(list(means.values())), axis=0), strict=True))
-    theirs = means[against]
+def table(regrets: Regrets, tasks: list[str], budget: int) -> str:
+    methods, tasks = complete(regrets, tasks, budget)
+    if not tasks:
+        return "No task has been run by all methods."
+    resampled = bootstrap(methods, tasks, budget)
+    means = {m: np.array([at(of[t], budget).mean() for t in tasks]) for m, of in methods.items()}
+    floored = np.maximum(np.stack(list(means.values())), FLOOR)
+    ranks = dict(zip(means, rankdata(floored, axis=0).mean(axis=1), strict=True))
     rows = []
-    for method, mine in means.items():
-        logs = np.log(np.maximum(mine, FLOOR) / np.maximum(theirs, FLOOR))
-        worse = corrected_p(regrets, tasks, method, against, b) < LEVEL
+    theirs = [at(methods["random"][t], budget) for t in tasks]
+    for method, of in methods.items():
+        mine = [at(of[t], budget) for t in tasks]
+        worse = worse_than_random(methods, tasks, method, budget)
         rows.append(
             [
                 method,
-                f"{mine.mean():.4f}",
-                f"{np.exp(logs.mean()):.2f}",
-                f"{ranks[method].mean():.2f}",
-                f"{(mine < theirs).sum()} : {(mine > theirs).sum()}",
-                f"{p_better(mine, theirs):.1g}",
-                ", ".join(np.array(tasks)[worse]) or "none",
-                f"{thinking(runs[method]):.0f}",
+                f"{fraction(mine, theirs):.3f}",
+                interval(resampled[method]),
+                f"{ranks[method]:.2f}",
+                f"{means[method].mean():.4f}",
+                f"{reaches(methods, tasks, method):.0f}",
+                ", ".join(worse) or "none",
             ]
         )
-    header = ["method", "regret", "relative", "rank", "wins", "p better", "worse", "thinking"]
-    return markdown(header, rows)
+    rows.sort(key=lambda row: float(row[1]))
+    header = ["method", "fraction", "95 %", "rank", "regret", "reaches", "worse"]
+    return f"{len(tasks)} tasks\n\n" + markdown(header, rows)
 
 
-def corrected_p(
-    regrets: Regrets, tasks: list[str], method: str, against: str, b: int
-) -> np.ndarray:
-    return holm(
-        np.array(
-            [p_worse(regrets[method][task][:, b], regrets[against][task][:, b]) for task in tasks]
-        )
+def duel(regrets: Regrets, tasks: list[str], budget: int, ours: str) -> str:
+    """Say by how much our fraction is below the best other's."""
+    methods, tasks = complete(regrets, tasks, budget)
+    if ours not in methods or not tasks:
+        return ""
+    resampled = bootstrap(methods, tasks, budget)
+    theirs = [at(methods["random"][t], budget) for t in tasks]
+    points = {
+        m: fraction([at(of[t], budget) for t in tasks], theirs) for m, of in methods.items()
+    }
+    others = [m for m in points if not m.startswith(("bayes", "tpe", "random"))]
+    if not others:
+        return ""
+    best = min(others, key=points.__getitem__)
+    saved = 1 - points[ours] / points[best]
+    spread = interval(1 - resampled[ours] / resampled[best])
+    return (
+        f"After {budget}: {ours} {points[ours]:.3f}, the best other {best} {points[best]:.3f}: "
+        f"{saved:.0%} lower (95 %: {spread})."
     )
 
 
-def details(tasks: list[str], regrets: Regrets, against: str, budget: int) -> str:
-    """Return mean regret and standard error by task, with p-values of "worse" that are small."""
-    b = BUDGETS.index(budget)
-    corrected = {m: corrected_p(regrets, tasks, m, against, b) for m in regrets}
+def details(regrets: Regrets, groups: dict[str, list[str]], budget: int) -> str:
+    """Return fractions of random search's regret, a row for each group of tasks or task."""
+    methods = [m for m in regrets if m not in ("random", "bayes-halving")]
     rows = []
-    for i, task in enumerate(tasks):
-        cells = [task]
-        for method in regrets:
-            mine = regrets[method][task][:, b]
-            error = mine.std(ddof=1) / len(mine) ** 0.5 if len(mine) > 1 else np.nan
-            raw = p_worse(mine, regrets[against][task][:, b])
-            note = f" (p={raw:.3f}, Holm {corrected[method][i]:.2f})" if raw < LEVEL else ""
-            cells.append(f"{mine.mean():.3f} ± {error:.3f}{note}")
-        rows.append(cells)
-    return markdown(["task", *regrets], rows)
+    for name, tasks in groups.items():
+        cells = [name]
+        for method in methods:
+            known = [t for t in tasks if t in regrets[method] and t in regrets["random"]]
+            if len(known) < len(tasks):
+                cells.append("")
+                continue
+            mine = [at(regrets[method][t], budget) for t in tasks]
+            cells.append(f"{fraction(mine, [at(regrets['random'][t], budget) for t in tasks]):.2f}")
+        rows.append([cell.replace("nan", "") for cell in cells])
+    return markdown(["", *methods], rows)
+
+
+def thinking(rows: list[dict[str, Any]]) -> str:
+    cells = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        mine = [row for row in rows if row["method"] == method]
+        per = [(r["seconds"] - r["fit_seconds"]) / len(r["scores"]) for r in mine]
+        seeds = sorted({r["seed"] for r in mine})
+        cells.append(
+            [
+                method,
+                f"{1000 * np.median(per):.1f}",
+                str(len(mine)),
+                str(len(seeds)),
+                str(max(len(r["scores"]) for r in mine)),
+                "; ".join(sorted({r["versions"].split(",")[0] for r in mine})),
+            ]
+        )
+    return markdown(["method", "ms a suggestion", "runs", "seeds", "candidates", "version"], cells)
+
+
+def halving(regrets: Regrets, budget: int) -> str:
+    """Compare with BayesHalvingSearchCV where it has words for the space."""
+    tasks = list(regrets.get("bayes-halving", {}))
+    mine = {m: of for m, of in regrets.items() if all(t in of for t in tasks)}
+    theirs = [at(regrets["random"][t], budget) for t in tasks]
+    rows = [
+        [m, f"{fraction([at(of[t], budget) for t in tasks], theirs):.3f}"]
+        for m, of in mine.items()
+    ]
+    return f"{', '.join(tasks)}\n\n" + markdown(["method", "fraction"], rows)
+
+
+# ----------------------------------------------------------------- curves
+
+
+def plot(regrets: Regrets, path: Path) -> None:
+    """Draw the fraction of random search's final regret against candidates, a panel a group."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(
+        1, 4, figsize=(13, 4.2), sharey=True, layout="constrained", squeeze=False
+    )
+    every = {"all": [t for tasks in GROUPS.values() for t in tasks], **GROUPS}
+    for ax, (name, tasks) in zip(axes[0], every.items(), strict=True):
+        methods, tasks = complete(regrets, tasks, BUDGETS[0])
+        for i, (method, of) in enumerate(methods.items()):
+            shortest = min(of[t].shape[1] for t in tasks)
+            curve = [
+                np.exp(np.mean([np.log(max(at(of[t], n).mean(), FLOOR)) for t in tasks]))
+                for n in range(1, shortest + 1)
+            ]
+            ours = method in ("bayes", "tpe")
+            ax.plot(
+                range(1, shortest + 1), curve, label=method, color=f"C{i}" if i < 10 else "0.3",
+                linewidth=2.4 if ours else 1.2, zorder=3 if ours else 2,
+                linestyle="--" if method == "random" else "-",
+            )  # fmt: skip
+        ax.set(title=f"{name} ({len(tasks)} tasks)", xlabel="candidates", yscale="log")
+        ax.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("regret, geometric mean over tasks")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=10)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+# ----------------------------------------------------------------- the command
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("results", nargs="*", type=Path, default=[RESULTS / "regret.jsonl"])
-    parser.add_argument("--reference", type=Path, default=RESULTS / "reference.jsonl")
-    parser.add_argument("--against", default="default-random", help="the comparator")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder")
+    parser.add_argument("--methods", nargs="+", help="only these; random must be among them")
+    parser.add_argument("--budgets", nargs="+", type=int, default=BUDGETS)
+    parser.add_argument("--plot", type=Path, help="draw curves to this file")
     options = parser.parse_args()
-    runs = read_runs(options.results)
-    if options.against not in runs:
-        parser.error(f"--against must be one of {list(runs)}, got {options.against!r}.")
-    tasks, regrets = regrets_of(runs, read(options.reference))
-    if not tasks:
-        parser.error("No task has a reference and a run of every method.")
-    for method, rows in runs.items():
-        counts = sorted({len(regrets[method][task]) for task in tasks})
-        seeds = " or ".join(map(str, counts))
-        print(
-            f"- {method}: {seeds} seeds a task; {'; '.join(sorted({r['versions'] for r in rows}))}"
-        )
-    for budget in BUDGETS:
-        print(f"\n## After {budget} candidates, {len(tasks)} tasks\n")
-        print(summary(runs, tasks, regrets, options.against, budget))
-        print("\nMean regret and its standard error; p where worse than the comparator:\n")
-        print(details(tasks, regrets, options.against, budget))
+    rows = read(options.results, options.methods)
+    if not any(row["method"] == "random" for row in rows):
+        parser.error(f"No run of random search in {options.results}.")
+    regrets = regrets_of(rows)
+    every = [task for tasks in GROUPS.values() for task in tasks]
+    print(thinking(rows))
+    for budget in options.budgets:
+        print(f"\n## After {budget} candidates\n")
+        print(table(regrets, every, budget))
+        for ours in ("bayes", "tpe"):
+            print(f"\n{duel(regrets, every, budget, ours)}")
+        for name, tasks in GROUPS.items():
+            print(f"\n### {name}, {table(regrets, tasks, budget)}")
+    for budget in options.budgets:
+        print(f"\n## Kinds of space, after {budget}\n\n{details(regrets, KINDS, budget)}")
+    singles = {task: [task] for task in every}
+    for budget in options.budgets:
+        print(f"\n## Tasks, after {budget}\n\n{details(regrets, singles, budget)}")
+    if "bayes-halving" in regrets:
+        print(f"\n## BayesHalvingSearchCV, after 50\n\n{halving(regrets, 50)}")
+    if options.plot:
+        plot(regrets, options.plot)
 
 
 if __name__ == "__main__":

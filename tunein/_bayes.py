@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tunein._dimensions import Array
 from tunein._docstrings import with_common_sections
 from tunein._history import Known
 from tunein._math import gp as gaussian
-from tunein._math.acquisition import maximise
+from tunein._math.acquisition import LogEI, maximise
+from tunein._math.scores import observe
 from tunein._search import BaseSequentialSearchCV
 from tunein._sklearn import on_one_blas_thread
 from tunein._space import Space
@@ -25,6 +27,14 @@ _EXPLORATION = 0.1
 
 # Best observed points around which to look closely.
 _N_BEST = 5
+
+# Sets of hyperparameters that are believed in at once, the likeliest and draws around it, up to so
+# many observations; beyond, the likeliest is about as good as all, and quicker.
+_N_MODELS = 6
+_N_INTEGRATED = 100
+
+# Observations up to which hyperparameters are fitted at every step; then, when 5 % more are there.
+_N_EVERY = 50
 
 
 @with_common_sections
@@ -91,58 +101,77 @@ class BayesSearchCV(BaseSequentialSearchCV):
     ) -> tuple[Array, Mapping[str, Any] | None]:
         if rng.random() < _EXPLORATION:
             return space.untried(rng, 1, known.tried)[0], known.note
-        y = _standardise(known.scores)
-        units, y = _thin(known.units, y, rng)
+        seen = observe(known.scores, known.fold_scores)
+        kept = _thin(seen.y, rng)
+        units, y, weights = known.units[kept], seen.y[kept], seen.weights[kept]
         x = space.features(units)
-        kinds, n_levels = space.kinds, [d.n_levels for d in space.dimensions]
-        theta, note = self._hyperparameters(x, y, kinds, n_levels, known.note)
-        model = gaussian.GaussianProcess(x, y, theta, kinds, n_levels)
-        incumbent = float(model.predict(x)[0].max())
-        if len(known.pending):
-            # What is being tried is believed to come out as expected; so it attracts no twin.
-            pending = space.features(known.pending)
-            believed = np.concatenate([y, model.predict(pending)[0]])
-            model = gaussian.GaussianProcess(
-                np.concatenate([x, pending]), believed, theta, kinds, n_levels
-            )
+        note = self._hyperparameters(space, x, y, weights, seen.noise, known.note, rng)
+        acquisition = self._acquisition(space, x, y, weights, known.pending, note)
         best = units[np.argsort(-y, kind="stable")[:_N_BEST]]
-        return maximise(model, space, incumbent, best, known.tried, rng), note
+        return maximise(acquisition, space, best, known.tried, rng), note
 
     def _hyperparameters(
-        self, x: Array, y: Array, kinds: Any, n_levels: Any, note: Mapping[str, Any] | None
-    ) -> tuple[Array, Mapping[str, Any]]:
-        if note is not None and len(y) > 50 and len(y) < 1.05 * note["n"] + 1:
-            return np.array(note["theta"]), note
-        D = gaussian.squared_distances(x, x, kinds, n_levels)
-        start = None if note is None else np.array(note["theta"])
-        theta = gaussian.fit(D, y, gaussian.Prior.of_dimension(x.shape[1]), start)
-        return theta, {"theta": theta.tolist(), "n": len(y)}
+        self,
+        space: Space,
+        x: Array,
+        y: Array,
+        weights: Array,
+        noise: float,
+        note: Mapping[str, Any] | None,
+        rng: np.random.Generator,
+    ) -> Mapping[str, Any]:
+        """Return a note of the most likely hyperparameters and some that are as good as likely."""
+        if note is not None and len(y) > _N_EVERY and len(y) < 1.05 * note["n"] + 1:
+            return note
+        n_levels = np.array([dimension.n_levels for dimension in space.dimensions])
+        # A coordinate with one value tells nothing, and its lengthscale is anyone's guess.
+        free = np.flatnonzero(n_levels > 1)
+        D = gaussian.squared_distances(
+            x[:, free], x[:, free], [space.kinds[j] for j in free], n_levels[free].tolist()
+        )
+        start = None if note is None else np.array(note["theta"][0])
+        prior = gaussian.Prior.of_dimension(len(free), noise)
+        mode = gaussian.fit(D, y, prior, start, weights)
+        draws = gaussian.draw(mode, D, y, prior, weights, rng, _N_MODELS - 1)
+        return {"theta": np.concatenate([mode[None], draws]).tolist(), "n": len(y)}
+
+    def _acquisition(
+        self,
+        space: Space,
+        x: Array,
+        y: Array,
+        weights: Array,
+        pending: Array,
+        note: Mapping[str, Any],
+    ) -> LogEI:
+        n_levels = [dimension.n_levels for dimension in space.dimensions]
+        free = np.flatnonzero(np.array(n_levels) > 1)
+        models, incumbents = [], []
+        for row in note["theta"][: _N_MODELS if len(y) <= _N_INTEGRATED else 1]:
+            theta = np.zeros(len(n_levels) + 2)
+            theta[free], theta[-2:] = row[:-2], row[-2:]
+            model = gaussian.GaussianProcess(x, y, theta, space.kinds, n_levels, weights)
+            incumbents.append(float(model.predict(x)[0].max()))
+            if len(pending):
+                # What is being tried is believed to come out as expected; so it attracts no twin.
+                features = space.features(pending)
+                model = gaussian.GaussianProcess(
+                    np.concatenate([x, features]),
+                    np.concatenate([y, model.predict(features)[0]]),
+                    theta,
+                    space.kinds,
+                    n_levels,
+                    np.concatenate([weights, np.ones(len(pending))]),
+                )
+            models.append(model)
+        return LogEI(models, incumbents)
 
 
-def _standardise(scores: Array) -> Array:
-    """Return scores with mean 0 and sd 1; failures below the worst, the lower half drawn in.
-
-    What matters is the order among good candidates. Below the median, distances enter by their
-    logarithm: a candidate that diverged must not flatten all others.
-    """
-    finite = np.isfinite(scores)
-    y = scores / (np.abs(scores[finite]).max() or 1.0)  # so that no difference overflows
-    y = y - y[finite].max()
-    y = y / (-y[finite].min() or 1.0)
-    y[~finite] = y[finite].min() - 0.1
-    middle = float(np.median(y))
-    z = (y - middle) / max(-middle or float(y.std()), 1e-12)
-    lower = z < 0
-    z[lower] = -np.log1p(-z[lower])
-    return np.asarray((z - z.mean()) / (z.std() or 1.0))
-
-
-def _thin(units: Array, y: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+def _thin(y: Array, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return which observations the model is told of: the best third, and a sample of the rest."""
     if len(y) <= _MAX_OBSERVATIONS:
-        return units, y
+        return np.arange(len(y))
     order = np.argsort(-y, kind="stable")
     third = _MAX_OBSERVATIONS // 3
-    kept = np.concatenate(
-        [order[:third], rng.choice(order[third:], _MAX_OBSERVATIONS - third, replace=False)]
-    )
-    return units[np.sort(kept)], y[np.sort(kept)]
+    rest = rng.choice(order[third:], _MAX_OBSERVATIONS - third, replace=False)
+    return np.sort(np.concatenate([order[:third], rest]))

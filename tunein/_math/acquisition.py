@@ -11,7 +11,7 @@ The logarithm is worked out as such, so that it has a slope where EI itself roun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -28,8 +28,11 @@ _LOG_SQRT_2PI = 0.5 * np.log(2 * np.pi)
 
 # Points scanned, of which so many are climbed from; more of either changed no result.
 _N_SCAN = 512
-_N_CLIMBS = 4
+_N_CLIMBS = 8
 _ROUNDS = 3
+
+# Discrete coordinates swept in a round, at most: a sample of more is as good, and bounded.
+_N_SWEPT = 24
 
 
 class Cube(Protocol):
@@ -94,35 +97,70 @@ def log_ei(mean: Array, sd: Array, incumbent: float) -> Array:
 
 def log_ei_gradient(
     gp: GaussianProcess, x: Array, columns: NDArray[np.intp], incumbent: float
-) -> tuple[float, Array]:
-    """Return log-EI and its gradient in the numeric `columns` at one point x of shape (g,)."""
+) -> tuple[Array, Array]:
+    """Return log-EI (m,) and its gradients (m, c) in the numeric `columns` at points x (m, g)."""
     mean, sd, d_mean, d_sd = gp.predict_gradient(x, columns)
-    u = np.array((mean - incumbent) / sd)
+    u = (mean - incumbent) / sd
     log_value = log_h(u)
     by_mean = np.exp(log_ndtr(u) - log_value)
     by_sd = np.exp(-0.5 * u * u - _LOG_SQRT_2PI - log_value)
-    return float(np.log(sd) + log_value), (by_mean * d_mean + by_sd * d_sd) / sd
+    gradient = (by_mean[:, None] * d_mean + by_sd[:, None] * d_sd) / sd[:, None]
+    return np.log(sd) + log_value, gradient
+
+
+class LogEI:
+    """The log of expected improvement, the expectation over models as well.
+
+    That one believes in several sets of hyperparameters is what integrates them out (Snoek,
+    Larochelle & Adams 2012, "Practical Bayesian optimization of machine learning algorithms").
+
+    Parameters
+    ----------
+    models : sequence of GaussianProcess
+    incumbents : sequence of float
+        What is to be improved on, by model.
+    """
+
+    def __init__(self, models: Sequence[GaussianProcess], incumbents: Sequence[float]) -> None:
+        self._pairs = list(zip(models, incumbents, strict=True))
+
+    def __call__(self, x: Array) -> Array:
+        """Return the value at features x of shape (m, g)."""
+        each = np.stack([log_ei(*gp.predict(x), incumbent) for gp, incumbent in self._pairs])
+        return _log_mean(each)
+
+    def gradient(self, x: Array, columns: NDArray[np.intp]) -> tuple[Array, Array]:
+        """Return values (m,) and gradients (m, c) in the numeric `columns` at features x (m, g)."""
+        parts = [log_ei_gradient(gp, x, columns, incumbent) for gp, incumbent in self._pairs]
+        each = np.stack([value for value, _ in parts])
+        total = _log_mean(each)
+        shares = np.exp(each - total) / len(parts)
+        slopes = np.stack([slope for _, slope in parts])
+        return total, np.einsum("sm,smc->mc", shares, slopes)
+
+
+def _log_mean(logs: Array) -> Array:
+    top = logs.max(axis=0)
+    return np.asarray(top + np.log(np.exp(logs - top).mean(axis=0)))
 
 
 def maximise(
-    gp: GaussianProcess,
+    acquisition: LogEI,
     cube: Cube,
-    incumbent: float,
     best: Array,
     tried: Collection[bytes],
     rng: np.random.Generator,
 ) -> Array:
     """Return an untried point of large expected improvement.
 
-    A Sobol' scan of the cube and a cloud around the `best` observed points give starts; from each,
-    gradient steps on continuous coordinates and sweeps over discrete ones take turns.
+    A Sobol' scan of the cube and a cloud around the `best` observed points give starts; from them
+    gradient steps on continuous coordinates, of all at once, and sweeps over discrete ones take
+    turns.
 
     Parameters
     ----------
-    gp : GaussianProcess
+    acquisition : LogEI
     cube : Cube
-    incumbent : float
-        Best posterior mean at an observed point.
     best : ndarray of shape (k, g)
         The best observed points, snapped.
     tried : collection of bytes
@@ -134,42 +172,43 @@ def maximise(
     point : ndarray of shape (g,)
         Snapped.
     """
-
-    def value(points: Array) -> Array:
-        if not len(points):
-            return np.empty(0)
-        return log_ei(*gp.predict(cube.features(points)), incumbent)
-
-    def is_fresh(point: Array) -> bool:
-        return cube.key(point) not in tried
-
-    g = best.shape[1]
-    cloud = cube.snap(np.concatenate([sobol(_N_SCAN, g, rng), _around(best, cube.kinds, rng)]))
-    points = _only(is_fresh, cloud)
+    scan = sobol(_N_SCAN, best.shape[1], rng)
+    points = cube.snap(np.concatenate([scan, _around(best, cube.kinds, rng)]))
+    points = points[_fresh(cube, points, tried)]
     if not len(points):
         points = cube.untried(rng, _N_SCAN, tried)
-    values = value(points)
+    values = acquisition(cube.features(points))
     order = np.argsort(-values, kind="stable")[:_N_CLIMBS]
-    top, top_value = points[order[0]], values[order[0]]
-    for start, start_value in zip(points[order], values[order], strict=True):
-        here, height = start, start_value
-        for _ in range(_ROUNDS):
-            before = height
-            for move in (_climb(gp, cube, incumbent, here), _neighbours(cube, here)):
-                moves = _only(is_fresh, move)
-                heights = value(moves)
-                if len(moves) and heights.max() > height:
-                    here, height = moves[int(np.argmax(heights))], heights.max()
-            if height <= before + 1e-6:
-                break
-        if height > top_value:
-            top, top_value = here, height
-    return np.asarray(top)
+    here, height = points[order], values[order]
+    for _ in range(_ROUNDS):
+        before = height.max()
+        for owner, moves in (_climb(acquisition, cube, here), _neighbours(cube, here, rng)):
+            fresh = _fresh(cube, moves, tried)
+            _take_better(here, height, owner[fresh], moves[fresh], acquisition, cube)
+        if height.max() <= before + 1e-6:
+            break
+    return np.asarray(here[int(np.argmax(height))])
 
 
-def _only(is_fresh: Callable[[Array], bool], points: Array) -> Array:
-    fresh = np.array([is_fresh(point) for point in points], dtype=bool)
-    return np.asarray(points[fresh])
+def _take_better(
+    here: Array,
+    height: Array,
+    owner: NDArray[np.intp],
+    moves: Array,
+    acquisition: LogEI,
+    cube: Cube,
+) -> None:
+    """Move each point `here`, of this `height`, to the best of its own moves that is higher."""
+    if not len(moves):
+        return
+    heights = acquisition(cube.features(moves))
+    for i in np.argsort(heights, kind="stable"):  # the best of each comes last
+        if heights[i] > height[owner[i]]:
+            here[owner[i]], height[owner[i]] = moves[i], heights[i]
+
+
+def _fresh(cube: Cube, points: Array, tried: Collection[bytes]) -> NDArray[np.intp]:
+    return np.flatnonzero([cube.key(point) not in tried for point in points])
 
 
 def _around(best: Array, kinds: Sequence[str], rng: np.random.Generator) -> Array:
@@ -185,40 +224,53 @@ def _around(best: Array, kinds: Sequence[str], rng: np.random.Generator) -> Arra
     return np.where(rng.random(base.shape) < chance, moved, base)
 
 
-def _climb(gp: GaussianProcess, cube: Cube, incumbent: float, point: Array) -> Array:
-    """Return the point after gradient ascent on its continuous coordinates, shape (1, g)."""
-    continuous = np.array([kind == "continuous" for kind in cube.kinds], dtype=bool)
-    columns = np.flatnonzero(continuous & ~np.isnan(point))
+def _climb(acquisition: LogEI, cube: Cube, points: Array) -> tuple[NDArray[np.intp], Array]:
+    """Return which point each move is of, and the moves: up along continuous coordinates.
+
+    All points climb together, as one sum of as many variables: few calls with many points each.
+    """
+    columns = np.flatnonzero([kind == "continuous" for kind in cube.kinds])
     if not len(columns):
-        return np.empty((0, len(point)))
-    x = cube.features(point[None])[0]
+        return np.empty(0, dtype=np.intp), points[:0]
+    x = cube.features(points)
+    absent = np.isnan(points[:, columns])
 
     def loss(u: Array) -> tuple[float, Array]:
-        x[columns] = u
-        height, gradient = log_ei_gradient(gp, x, columns, incumbent)
-        return -height, -gradient
+        x[:, columns] = np.where(absent, np.nan, u.reshape(absent.shape))
+        height, gradient = acquisition.gradient(x, columns)
+        return -float(height.sum()), -np.where(absent, 0.0, gradient).ravel()
 
+    start = np.where(absent, 0.5, points[:, columns]).ravel()
     found: Any = minimize(
-        loss, point[columns], jac=True, bounds=[(0, 1)] * len(columns), method="L-BFGS-B",
-        options={"maxiter": 20},
+        loss, start, jac=True, bounds=[(0, 1)] * len(start), method="L-BFGS-B",
+        options={"maxiter": 20, "maxfun": 30},
     )  # fmt: skip
-    climbed = point.copy()
-    climbed[columns] = found.x
-    return cube.snap(climbed[None])
+    climbed = points.copy()
+    climbed[:, columns] = np.where(absent, np.nan, found.x.reshape(absent.shape))
+    return np.arange(len(points)), cube.snap(climbed)
 
 
-def _neighbours(cube: Cube, point: Array) -> Array:
-    """Return the points that differ from `point` in one discrete coordinate."""
-    rows = [np.empty((0, len(point)))]
-    for j, kind in enumerate(cube.kinds):
-        if kind == "continuous" or np.isnan(point[j]):
+def _neighbours(
+    cube: Cube, points: Array, rng: np.random.Generator
+) -> tuple[NDArray[np.intp], Array]:
+    """Return which point each move is of, and the moves: to another value of one coordinate."""
+    discrete = np.flatnonzero([kind != "continuous" for kind in cube.kinds])
+    if len(discrete) > _N_SWEPT:
+        discrete = rng.choice(discrete, _N_SWEPT, replace=False)
+    rows, owners = [points[:0]], [np.empty(0, dtype=np.intp)]
+    for j in discrete.tolist():
+        here = np.flatnonzero(~np.isnan(points[:, j]))
+        if not len(here):
             continue
-        lower, upper = cube.cells(j, point[j : j + 1])
-        width = float(upper[0] - lower[0])
-        grid = (np.arange(16) + 0.5) / 16
-        steps = point[j] + width * np.array([-3, -2, -1, 1, 2, 3]) if kind == "ordinal" else grid
-        block = np.repeat(point[None], len(grid) + len(steps), axis=0)
-        block[:, j] = np.clip(np.concatenate([grid, steps]), 0, 1)
+        values = np.repeat((np.arange(16) + 0.5)[None] / 16, len(here), axis=0)
+        if cube.kinds[j] == "ordinal":
+            lower, upper = cube.cells(j, points[here, j])
+            steps = (upper - lower)[:, None] * np.array([-3, -2, -1, 1, 2, 3])
+            values = np.concatenate([values, points[here, j, None] + steps], axis=1)
+        block = np.repeat(points[here], values.shape[1], axis=0)
+        block[:, j] = np.clip(values, 0, 1).ravel()
         rows.append(block)
-    block = cube.snap(np.concatenate(rows))
-    return np.asarray(np.unique(block, axis=0))
+        owners.append(np.repeat(here, values.shape[1]))
+    moves = np.column_stack([np.concatenate(owners), cube.snap(np.concatenate(rows))])
+    moves = np.unique(moves, axis=0)
+    return moves[:, 0].astype(np.intp), moves[:, 1:]

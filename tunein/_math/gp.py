@@ -4,7 +4,8 @@ Notation, with shapes (n observations, g coordinates, m queries):
 
     D : (g, n, n)   squared distances, coordinate by coordinate
     l : (g,)        lengthscales               s2, t2   signal and noise variance
-    r2 = sum_j D_j / l_j^2                     K = s2 k(r2) + t2 I = L L'
+    w : (n,)        noise relative to t2, of mean about one
+    r2 = sum_j D_j / l_j^2                     K = s2 k(r2) + t2 diag(w) = L L'
     k(r2) = (1 + q + q^2 / 3) exp(-q), q = sqrt(5 r2)          Matern, nu = 5/2
     dk/dr2 = -5/6 (1 + q) exp(-q)
 
@@ -27,8 +28,10 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg.lapack import dpotrf, dpotri
 from scipy.optimize import minimize
+from scipy.spatial.distance import cdist
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -80,12 +83,19 @@ class Prior:
 
     lengthscale: tuple[float, float]
     signal: tuple[float, float] = (0.0, 1.0)
-    noise: tuple[float, float] = (-4.0, 1.5)
+    noise: tuple[float, float] = (-4.0 + 1.5**2, 1.5)
 
     @classmethod
-    def of_dimension(cls, g: int) -> Prior:
-        """Let lengthscales grow with the root of the dimension (Hvarfner et al. 2024)."""
-        return cls(lengthscale=(np.sqrt(2) + 0.5 * np.log(max(g, 1)), np.sqrt(3)))
+    def of_dimension(cls, g: int, noise: float = np.exp(-4.0)) -> Prior:
+        """Let lengthscales grow with the root of the dimension (Hvarfner et al. 2024).
+
+        The density of the noise variance is highest at `noise`.
+        """
+        sd = 1.5
+        return cls(
+            lengthscale=(np.sqrt(2) + 0.5 * np.log(max(g, 1)), np.sqrt(3)),
+            noise=(np.log(noise) + sd**2, sd),
+        )
 
     def spread(self, g: int) -> tuple[Array, Array]:
         """Return means and sds for g lengthscales, signal and noise, in this order."""
@@ -102,7 +112,9 @@ def _bounds(g: int) -> Array:
     return np.array([_LOG_LENGTHSCALE] * g + [_LOG_SIGNAL, _LOG_NOISE])
 
 
-def log_posterior(theta: Array, D: Array, y: Array, prior: Prior) -> tuple[float, Array]:
+def log_posterior(
+    theta: Array, D: Array, y: Array, prior: Prior, weights: Array | None = None
+) -> tuple[float, Array]:
     """Return log-evidence plus log-prior, and its gradient, at log-hyperparameters theta.
 
     Parameters
@@ -111,6 +123,9 @@ def log_posterior(theta: Array, D: Array, y: Array, prior: Prior) -> tuple[float
         Logs of lengthscales, signal variance, noise variance.
     D : ndarray of shape (g, n, n)
     y : ndarray of shape (n,)
+    prior : Prior
+    weights : ndarray of shape (n,) or None
+        Relative noise variances; None for equal ones.
 
     Returns
     -------
@@ -120,20 +135,23 @@ def log_posterior(theta: Array, D: Array, y: Array, prior: Prior) -> tuple[float
     """
     g, n = len(D), len(y)
     precision, signal, noise = np.exp(-2 * theta[:g]), np.exp(theta[g]), np.exp(theta[g + 1])
-    k, dk = matern52(np.tensordot(precision, D, axes=1))
-    try:
-        L = cholesky(signal * k + (noise + _JITTER * signal) * np.eye(n), lower=True)
-    except LinAlgError:
+    k, dk = matern52((precision @ D.reshape(g, -1)).reshape(n, n))
+    weights = np.ones(n) if weights is None else weights
+    K = signal * k
+    K[np.diag_indices(n)] += noise * weights + _JITTER * signal
+    L, failed = dpotrf(K, lower=True)
+    if failed:
         return -np.inf, np.zeros_like(theta)
-    K_inv = cho_solve((L, True), np.eye(n))
+    K_inv, _ = dpotri(L, lower=True)
+    K_inv = np.tril(K_inv) + np.tril(K_inv, -1).T
     a = K_inv @ y
     value = -0.5 * y @ a - np.log(np.diag(L)).sum() - 0.5 * n * np.log(2 * np.pi)
     S = 0.5 * (np.outer(a, a) - K_inv)  # d log p / d K
     gradient = np.empty_like(theta)
     # dr2/d log l_j = -2 D_j / l_j^2
-    gradient[:g] = -2 * signal * precision * np.tensordot(D, S * dk, axes=([1, 2], [0, 1]))
+    gradient[:g] = -2 * signal * precision * (D.reshape(g, -1) @ (S * dk).ravel())
     gradient[g] = signal * (np.sum(S * k) + _JITTER * np.trace(S))
-    gradient[g + 1] = noise * np.trace(S)
+    gradient[g + 1] = noise * (np.diag(S) @ weights)
     # A log-normal density of exp(theta): -theta - (theta - mean)^2 / (2 sd^2).
     mean, sd = prior.spread(g)
     value += np.sum(-theta - 0.5 * ((theta - mean) / sd) ** 2)
@@ -141,10 +159,13 @@ def log_posterior(theta: Array, D: Array, y: Array, prior: Prior) -> tuple[float
     return float(value), gradient
 
 
-def fit(D: Array, y: Array, prior: Prior, start: Array | None = None) -> Array:
-    """Return the log-hyperparameters of highest posterior density found from `start`.
+def fit(
+    D: Array, y: Array, prior: Prior, start: Array | None = None, weights: Array | None = None
+) -> Array:
+    """Return the log-hyperparameters of highest posterior density found.
 
-    If `start` leads nowhere, the prior's mode is tried, and is the answer if that fails too.
+    The climb is from the prior's mode and from `start`; where both lead nowhere, the mode is the
+    answer.
 
     Parameters
     ----------
@@ -153,7 +174,9 @@ def fit(D: Array, y: Array, prior: Prior, start: Array | None = None) -> Array:
         Standardised.
     prior : Prior
     start : ndarray of shape (g + 2,) or None
-        The last answer, usually; None starts at the prior's mode.
+        The last answer, usually.
+    weights : ndarray of shape (n,) or None
+        Relative noise variances.
 
     Returns
     -------
@@ -163,12 +186,12 @@ def fit(D: Array, y: Array, prior: Prior, start: Array | None = None) -> Array:
     bounds = _bounds(g)
 
     def loss(theta: Array) -> tuple[float, Array]:
-        value, gradient = log_posterior(theta, D, y, prior)
+        value, gradient = log_posterior(theta, D, y, prior, weights)
         return (-value, -gradient) if np.isfinite(value) else (1e25, np.zeros_like(theta))
 
-    plain = prior.mode(g)
-    best, theta = loss(plain)[0], plain
-    for x0 in (plain,) if start is None else (start, plain):
+    theta = prior.mode(g)
+    best = loss(theta)[0]
+    for x0 in (theta,) if start is None else (start, theta):
         found = minimize(
             loss,
             np.clip(x0, *bounds.T),
@@ -178,8 +201,48 @@ def fit(D: Array, y: Array, prior: Prior, start: Array | None = None) -> Array:
             options={"maxiter": 50},
         )
         if np.isfinite(found.fun) and found.fun < best:
-            return np.asarray(found.x)
+            best, theta = float(found.fun), np.asarray(found.x)
     return theta
+
+
+def draw(
+    theta: Array,
+    D: Array,
+    y: Array,
+    prior: Prior,
+    weights: Array | None,
+    rng: np.random.Generator,
+    n_draws: int,
+) -> Array:
+    """Draw log-hyperparameters around their mode, from Laplace's approximation of the posterior.
+
+    Parameters
+    ----------
+    theta : ndarray of shape (g + 2,)
+        The mode.
+    D, y, prior, weights
+        As in `fit`.
+    rng : numpy Generator
+    n_draws : int
+
+    Returns
+    -------
+    draws : ndarray of shape (n_draws, g + 2)
+        Within the bounds.
+    """
+    size, step = len(theta), 0.05
+    hessian = np.empty((size, size))
+    for i in range(size):
+        shift = np.zeros(size)
+        shift[i] = step
+        ahead = log_posterior(theta + shift, D, y, prior, weights)[1]
+        behind = log_posterior(theta - shift, D, y, prior, weights)[1]
+        hessian[i] = (behind - ahead) / (2 * step)
+    curvature, directions = np.linalg.eigh((hessian + hessian.T) / 2)
+    # Where the mode lies on a bound the curvature may be anything; half the prior's is the least.
+    curvature = np.maximum(curvature, 0.5 / prior.spread(len(D))[1].max() ** 2)
+    steps = rng.standard_normal((n_draws, size)) / np.sqrt(curvature)
+    return np.asarray(np.clip(theta + steps @ directions.T, *_bounds(len(D)).T))
 
 
 class GaussianProcess:
@@ -195,41 +258,72 @@ class GaussianProcess:
         Logs of lengthscales, signal variance, noise variance.
     kinds, n_levels : sequence
         As in `squared_distances`.
+    weights : ndarray of shape (n,) or None
+        Noise variances of the observations relative to the common one; None for equal ones.
     """
 
     def __init__(
-        self, x: Array, y: Array, theta: Array, kinds: Sequence[str], n_levels: Sequence[float]
+        self,
+        x: Array,
+        y: Array,
+        theta: Array,
+        kinds: Sequence[str],
+        n_levels: Sequence[float],
+        weights: Array | None = None,
     ) -> None:
-        self.x, self.theta, self.kinds, self.n_levels = x, theta, kinds, n_levels
+        self.x, self.theta, self.n_levels = x, theta, n_levels
         g = x.shape[1]
-        self.precision = np.exp(-2 * theta[:g])
+        self._root = np.exp(-theta[:g])
+        self.precision = self._root**2
         self.signal, self.noise = np.exp(theta[g]), np.exp(theta[g + 1])
+        categorical = np.array([kind == "categorical" for kind in kinds], dtype=bool)
+        self._numeric, self._categorical = np.flatnonzero(~categorical), np.flatnonzero(categorical)
+        self._centred = _at_centre(x)
         k, _ = self._kernel(x)
-        diagonal = self.noise + _JITTER * self.signal
-        self._L = cholesky(k + diagonal * np.eye(len(x)), lower=True)
+        own = 1.0 if weights is None else weights
+        k[np.diag_indices(len(x))] += self.noise * own + _JITTER * self.signal
+        self._L = cholesky(k, lower=True)
         self._alpha = cho_solve((self._L, True), y)
 
     def _kernel(self, x: Array) -> tuple[Array, Array]:
-        D = squared_distances(x, self.x, self.kinds, self.n_levels)
-        k, dk = matern52(np.tensordot(self.precision, D, axes=1))
+        c = self._numeric
+        r2 = np.zeros((len(x), len(self.x)))
+        if len(c):
+            near, root = _at_centre(x[:, c]), self._root[c]
+            r2 = cdist(near * root, self._centred[:, c] * root, "sqeuclidean")
+        for j in self._categorical.tolist():
+            r2 += (
+                self.precision[j]
+                * squared_distances(x[:, [j]], self.x[:, [j]], ["categorical"], [self.n_levels[j]])[
+                    0
+                ]
+            )
+        k, dk = matern52(r2)
         return self.signal * k, self.signal * dk
 
     def predict(self, x: Array) -> tuple[Array, Array]:
         """Return posterior mean and standard deviation, noise left out, at x of shape (m, g)."""
         k, _ = self._kernel(x)
-        v = solve_triangular(self._L, k.T, lower=True)
-        variance = np.maximum(self.signal - np.sum(v * v, axis=0), 1e-12 * self.signal)
+        v = solve_triangular(self._L, k.T, lower=True, check_finite=False)
+        variance = np.maximum(self.signal - np.einsum("ij,ij->j", v, v), 1e-12 * self.signal)
         return k @ self._alpha, np.sqrt(variance)
 
     def predict_gradient(
         self, x: Array, columns: NDArray[np.intp]
-    ) -> tuple[float, float, Array, Array]:
-        """Return mean, sd and their gradients in the numeric `columns` at one point x (g,)."""
-        k, dk = self._kernel(x[None])
-        k, dk = k[0], dk[0]
-        w = cho_solve((self._L, True), k)
-        # dk_i/dx_j = dk/dr2 * 2 (x_j - x_ij) / l_j^2; an absent coordinate sits at the centre
-        step = x[columns] - _at_centre(self.x[:, columns])
-        J = (2 * dk[:, None] * self.precision[columns]) * step
-        sd = np.sqrt(max(self.signal - k @ w, 1e-12 * self.signal))
-        return float(k @ self._alpha), float(sd), self._alpha @ J, -(w @ J) / sd
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return mean, sd (m,) and their gradients (m, c) in the numeric `columns` at x (m, g).
+
+        Where a point lacks a coordinate, its gradient is that at the centre.
+        """
+        k, dk = self._kernel(x)
+        w = cho_solve((self._L, True), k.T, check_finite=False).T
+        sd = np.sqrt(np.maximum(self.signal - np.einsum("ij,ij->i", k, w), 1e-12 * self.signal))
+        here, there = _at_centre(x[:, columns]), self._centred[:, columns]
+
+        def slope(coefficients: Array) -> Array:
+            # sum_i c_i dk_i/dx_j, where dk_i/dx_j = dk/dr2 * 2 (x_j - x_ij) / l_j^2
+            a = coefficients * dk
+            total = here * a.sum(axis=1, keepdims=True) - a @ there
+            return np.asarray(2 * self.precision[columns] * total)
+
+        return k @ self._alpha, sd, slope(self._alpha), -slope(w) / sd[:, None]
