@@ -28,6 +28,10 @@ def model_of(space, n, objective, seed=0, noise=1e-4):
     return model, incumbent, units[np.argsort(-y, kind="stable")[:5]], units
 
 
+def log_ei_of(model, incumbent):
+    return acquisition.LogEI(model, np.array([incumbent]))
+
+
 def value_of(model, space, incumbent, point):
     return acquisition.log_ei(*model.predict(space.features(point[None])), incumbent)[0]
 
@@ -109,7 +113,7 @@ def test_the_maximiser_returns_a_new_point_no_worse_than_any_of_many(kind):
     space = Space.parse(SPACES[kind])
     model, incumbent, best, units = model_of(space, 9, anything_goes)
     tried = {Space.key(unit) for unit in units}
-    found = acquisition.maximise(model, space, incumbent, best, tried, rng())
+    found = acquisition.maximise(log_ei_of(model, incumbent), space, best, tried, rng())
     assert found.shape == (len(space.dimensions),)
     assert Space.key(found) not in tried
     np.testing.assert_array_equal(space.snap(found[None])[0], found)
@@ -123,7 +127,7 @@ def test_in_a_small_space_the_maximum_is_found(kind):
     space = Space.parse(SPACES[kind] if kind != "integers" else {"a": Integer(0, 30)})
     model, incumbent, best, units = model_of(space, 6, anything_goes)
     tried = {Space.key(unit) for unit in units}
-    found = acquisition.maximise(model, space, incumbent, best, tried, rng())
+    found = acquisition.maximise(log_ei_of(model, incumbent), space, best, tried, rng())
     rest = space.untried(rng(), int(space.size), tried)
     truth = max(value_of(model, space, incumbent, point) for point in rest)
     assert value_of(model, space, incumbent, found) == pytest.approx(truth, abs=1e-9)
@@ -135,7 +139,7 @@ def test_a_steep_narrow_maximum_is_climbed():
         space, 40, lambda params: -sum((value - 0.3) ** 2 for value in params.values())
     )
     tried = {Space.key(unit) for unit in units}
-    found = acquisition.maximise(model, space, incumbent, best, tried, rng())
+    found = acquisition.maximise(log_ei_of(model, incumbent), space, best, tried, rng())
     scan = space.sample(rng(5), 5000)
     values = acquisition.log_ei(*model.predict(scan), incumbent)
     assert value_of(model, space, incumbent, found) > values.max()
@@ -147,7 +151,8 @@ def test_the_maximiser_is_a_function_of_its_arguments(kind):
     model, incumbent, best, units = model_of(space, 7, anything_goes)
     tried = {Space.key(unit) for unit in units}
     kept = best.copy(), set(tried), model.x.copy()
-    one, two = (acquisition.maximise(model, space, incumbent, best, tried, rng(3)) for _ in "ab")
+    value = log_ei_of(model, incumbent)
+    one, two = (acquisition.maximise(value, space, best, tried, rng(3)) for _ in "ab")
     np.testing.assert_array_equal(one, two)
     np.testing.assert_array_equal(best, kept[0])
     np.testing.assert_array_equal(model.x, kept[2])
@@ -161,7 +166,7 @@ def test_the_last_point_of_a_space_is_returned(kind):
     points = space.untried(rng(), int(space.size), set())
     for last in points[:3]:
         tried = {Space.key(point) for point in points} - {Space.key(last)}
-        found = acquisition.maximise(model, space, incumbent, best, tried, rng())
+        found = acquisition.maximise(log_ei_of(model, incumbent), space, best, tried, rng())
         np.testing.assert_array_equal(found, last)
 
 
@@ -170,14 +175,16 @@ def test_a_space_that_only_seems_endless_is_answered_when_nothing_is_new():
     model, incumbent, best, _ = model_of(space, 3, lambda params: params["a"])
     n = len(space.dimensions[0])
     tried = {Space.key(p) for p in space.dimensions[0].points(np.arange(n))[:, None]}
-    found = acquisition.maximise(model, space, incumbent, best, tried, rng())
+    found = acquisition.maximise(log_ei_of(model, incumbent), space, best, tried, rng())
     assert space.decode(found)["a"] >= 0
 
 
 def test_one_observation_is_enough():
     space = Space.parse(SPACES["mixed"])
     model, incumbent, best, units = model_of(space, 1, anything_goes)
-    found = acquisition.maximise(model, space, incumbent, best, {Space.key(units[0])}, rng())
+    found = acquisition.maximise(
+        log_ei_of(model, incumbent), space, best, {Space.key(units[0])}, rng()
+    )
     assert Space.key(found) != Space.key(units[0])
 
 
@@ -186,7 +193,7 @@ def test_any_incumbent_is_answered(incumbent):
     space = Space.parse(SPACES["mixed"])
     model, _, best, units = model_of(space, 9, anything_goes)
     tried = {Space.key(unit) for unit in units}
-    found = acquisition.maximise(model, space, incumbent, best, tried, rng())
+    found = acquisition.maximise(log_ei_of(model, incumbent), space, best, tried, rng())
     assert np.isfinite(value_of(model, space, incumbent, found))
 
 
@@ -202,7 +209,8 @@ def test_the_cloud_around_the_best_points_stays_in_the_cube_and_close():
 def test_neighbours_differ_in_one_discrete_coordinate():
     space = Space.parse({"a": Integer(1, 40), "b": list("xyz"), "c": Real(0, 1)})
     point = space.sample(rng(), 1)[0]
-    neighbours = acquisition._neighbours(space, point)
+    owner, neighbours = acquisition._neighbours(space, point[None], rng())
+    assert not owner.any()
     np.testing.assert_array_equal(space.snap(neighbours), neighbours)
     assert ((neighbours != point).sum(axis=1) <= 1).all()
     assert (neighbours[:, 2] == point[2]).all()
@@ -215,11 +223,66 @@ def test_neighbours_differ_in_one_discrete_coordinate():
 def test_a_neighbour_in_another_branch_has_its_parameters():
     space = Space.parse([{"a": ["u", "v"]}, {"b": [1, 2, 3]}])
     point = space.snap(np.array([[0.1, 0.3, np.nan]]))[0]
-    found = [space.decode(p) for p in acquisition._neighbours(space, point)]
+    found = [space.decode(p) for p in acquisition._neighbours(space, point[None], rng())[1]]
     assert {"a": "v"} in found
     assert any(set(params) == {"b"} for params in found)
 
 
 def test_where_nothing_is_discrete_there_are_no_neighbours():
     space = Space.parse(SPACES["reals"])
-    assert acquisition._neighbours(space, space.sample(rng(), 1)[0]).shape == (0, 2)
+    owner, moves = acquisition._neighbours(space, space.sample(rng(), 3), rng())
+    assert owner.shape == (0,)
+    assert moves.shape == (0, 2)
+
+
+def test_neighbours_of_several_points_know_whose_they_are():
+    space = Space.parse(SPACES["mixed"])
+    points = space.sample(rng(), 4)
+    owner, moves = acquisition._neighbours(space, points, rng())
+    assert set(owner) == set(range(4))
+    assert ((moves != points[owner]).sum(axis=1) <= 1).all()
+
+
+def test_a_space_of_many_switches_is_swept_in_part():
+    space = Space.parse({f"s{i:03d}": [True, False] for i in range(500)})
+    points = space.sample(rng(), 2)
+    owner, moves = acquisition._neighbours(space, points, rng())
+    changed = {
+        j for i, move in zip(owner, moves, strict=True) for j in np.flatnonzero(move != points[i])
+    }
+    assert len(changed) == acquisition._N_SWEPT
+
+
+def test_a_point_never_ends_lower_than_it_began():
+    space = Space.parse(SPACES["mixed"])
+    model, incumbent, _, _ = model_of(space, 12, anything_goes)
+    value = log_ei_of(model, incumbent)
+    here = space.sample(rng(3), 6)
+    height = value(space.features(here))
+    before = height.copy()
+    for owner, moves in (
+        acquisition._climb(value, space, here),
+        acquisition._neighbours(space, here, rng()),
+    ):
+        acquisition._take_better(here, height, owner, moves, value, space)
+    assert (height >= before).all()
+    assert (height > before).any()
+    np.testing.assert_allclose(height, value(space.features(here)), rtol=1e-9)
+
+
+def test_several_sets_of_hyperparameters_are_averaged():
+    space = Space.parse(SPACES["mixed"])
+    model, _, _, units = model_of(space, 12, anything_goes)
+    levels = [dimension.n_levels for dimension in space.dimensions]
+    x, y = space.features(units), np.sin(np.arange(12.0))
+    thetas = model.theta + np.array([[0.0], [0.4], [-0.6]])
+    together = gp.GaussianProcess(x, y, thetas, space.kinds, levels)
+    alone = [gp.GaussianProcess(x, y, theta, space.kinds, levels) for theta in thetas]
+    incumbents = np.array([0.9, 1.0, 1.1])
+    new = space.features(space.sample(rng(5), 20))
+    each = [
+        np.exp(acquisition.log_ei(*one.predict(new), incumbent))
+        for one, incumbent in zip(alone, incumbents, strict=True)
+    ]
+    value = acquisition.LogEI(together, incumbents)
+    np.testing.assert_allclose(value(new), np.log(np.mean(each, axis=0)), rtol=1e-9)

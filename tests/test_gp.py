@@ -242,22 +242,73 @@ def test_predictions_do_not_depend_on_the_company():
 
 def test_the_gradient_comes_with_the_prediction_and_none_for_no_columns():
     model = gp.GaussianProcess(points(15), np.arange(15.0), PLAIN, KINDS, LEVELS)
-    for point in points(5, 1):
-        mean, sd, d_mean, d_sd = model.predict_gradient(point, np.array([0]))
-        assert [mean, sd] == pytest.approx([float(v[0]) for v in model.predict(point[None])])
-        assert d_mean.shape == d_sd.shape == (1,)
-    _, _, d_mean, d_sd = model.predict_gradient(point, np.array([], dtype=int))
-    assert d_mean.shape == d_sd.shape == (0,)
+    new = points(5, 1)
+    mean, sd, d_mean, d_sd = model.predict_gradient(new, np.array([0]))
+    np.testing.assert_allclose([mean, sd], model.predict(new))
+    assert d_mean.shape == d_sd.shape == (5, 1)
+    _, _, d_mean, d_sd = model.predict_gradient(new, np.array([], dtype=int))
+    assert d_mean.shape == d_sd.shape == (5, 0)
+
+
+def test_several_sets_of_hyperparameters_are_as_many_models():
+    x, new = points(15, missing=0.2), points(7, 1, missing=0.2)
+    thetas = PLAIN + np.array([[0.0], [0.3], [-0.5]])
+    y = np.random.default_rng(0).standard_normal((3, 15))
+    together = gp.GaussianProcess(x, y, thetas, KINDS, LEVELS)
+    columns = np.array([0, 1])
+    for s in range(3):
+        alone = gp.GaussianProcess(x, y[s], thetas[s], KINDS, LEVELS)
+        for mine, theirs in zip(
+            together.predict_gradient(new, columns),
+            alone.predict_gradient(new, columns),
+            strict=True,
+        ):
+            np.testing.assert_allclose(mine[s], theirs, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(together.predict(new)[1][s], alone.predict(new)[1], rtol=1e-9)
+
+
+def test_large_questions_are_answered_block_by_block(monkeypatch):
+    model = gp.GaussianProcess(points(15), np.arange(15.0), PLAIN, KINDS, LEVELS)
+    new = points(40, 2)
+    whole = model.predict(new)
+    monkeypatch.setattr(gp, "_BLOCK", 200)
+    np.testing.assert_allclose(model.predict(new), whole, rtol=1e-12)
+
+
+def test_a_noisy_observation_counts_less():
+    x = np.array([[0.2, 0.5, 0.25], [0.2, 0.5, 0.25]])
+    theta = np.log([0.5, 0.5, 0.5, 1.0, 0.1])
+    y = np.array([1.0, -1.0])
+    weights = np.array([0.3, 3.0])
+    mean, _ = gp.GaussianProcess(x, y, theta, KINDS, LEVELS, weights).predict(x[:1])
+    even, _ = gp.GaussianProcess(x, y, theta, KINDS, LEVELS).predict(x[:1])
+    assert even == pytest.approx([0.0], abs=1e-9)
+    assert mean[0] > 0.5
+
+
+def test_draws_surround_the_mode_and_keep_the_bounds():
+    x, rng = points(30), np.random.default_rng(0)
+    D, y = distances(x), np.sin(6 * x[:, 0])
+    prior = gp.Prior.of_dimension(3)
+    mode = gp.fit(D, y, prior)
+    draws = gp.draw(mode, D, y, prior, None, rng, 400)
+    low, high = gp._bounds(3).T
+    assert draws.shape == (400, 5)
+    assert ((draws >= low) & (draws <= high)).all()
+    # What matters is known better than what does not.
+    spread = draws.std(axis=0)
+    assert spread[0] < 0.5 * spread[1]
+    worse = [gp.log_posterior(theta, D, y, prior)[0] for theta in draws[:50]]
+    assert max(worse) <= gp.log_posterior(mode, D, y, prior)[0] + 1e-6
 
 
 def test_the_gradient_is_finite_where_a_point_was_observed():
     x = points(8)
     theta = np.log([0.5, 0.5, 0.5, 1.0, 1e-6])
     model = gp.GaussianProcess(x, np.arange(8.0), theta, KINDS, LEVELS)
-    for point in x:
-        mean, sd, d_mean, d_sd = model.predict_gradient(point, np.array([0, 1]))
-        assert np.isfinite([mean, sd, *d_mean, *d_sd]).all()
-        assert sd > 0
+    mean, sd, d_mean, d_sd = model.predict_gradient(x, np.array([0, 1]))
+    assert np.isfinite(np.column_stack([mean, sd, d_mean, d_sd])).all()
+    assert (sd > 0).all()
 
 
 def test_parameters_of_another_branch_change_a_prediction_little():

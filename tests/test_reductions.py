@@ -39,12 +39,13 @@ MIXED_LEVELS = [np.inf, np.inf, 5, 3]
 # --------------------------------------------------------------------- Gaussian process
 
 
-def test_posterior_is_that_of_scikit_learn():
+@pytest.mark.parametrize("weights", [None, np.linspace(0.3, 3, 30)])
+def test_posterior_is_that_of_scikit_learn(weights):
     x, y = observations(30, 3)
     theta = np.log([0.4, 0.7, 1.3, 1.7, 0.01])
-    model = gp.GaussianProcess(x, y, theta, NUMERIC, NO_LEVELS)
+    model = gp.GaussianProcess(x, y, theta, NUMERIC, NO_LEVELS, weights)
     kernel = ConstantKernel(1.7) * Matern(length_scale=[0.4, 0.7, 1.3], nu=2.5)
-    alpha = 0.01 + gp._JITTER * 1.7
+    alpha = 0.01 * (1 if weights is None else weights) + gp._JITTER * 1.7
     truth = GaussianProcessRegressor(kernel, alpha=alpha, optimizer=None).fit(x, y)
     new = np.random.default_rng(1).random((50, 3))
     mean, sd = model.predict(new)
@@ -74,11 +75,13 @@ def test_gradient_of_the_evidence_is_that_of_finite_differences(seed):
     D = gp.squared_distances(x, x, MIXED_KINDS, MIXED_LEVELS)
     prior = gp.Prior.of_dimension(4)
     theta = rng.uniform(-1.5, 1, size=6)
-    _, gradient = gp.log_posterior(theta, D, y, prior)
-    numeric = [
-        central_difference(lambda t, j=j: gp.log_posterior(_with(theta, j, t), D, y, prior)[0], t)
-        for j, t in enumerate(theta)
-    ]
+    weights = rng.uniform(0.3, 3, size=20)
+
+    def at(j, t):
+        return gp.log_posterior(_with(theta, j, t), D, y, prior, weights)[0]
+
+    _, gradient = gp.log_posterior(theta, D, y, prior, weights)
+    numeric = [central_difference(lambda t, j=j: at(j, t), t) for j, t in enumerate(theta)]
     np.testing.assert_allclose(gradient, numeric, rtol=1e-6, atol=1e-7)
 
 
@@ -104,16 +107,17 @@ def test_gradients_of_the_posterior_and_of_log_ei_are_those_of_finite_difference
     point = np.array([0.3, 0.6, 0.5, 1.0])
     columns = np.array([0, 1])
     incumbent = float(y.max())
-    _, _, d_mean, d_sd = model.predict_gradient(point, columns)
-    value, d_log_ei = acquisition.log_ei_gradient(model, point, columns, incumbent)
+    _, _, d_mean, d_sd = model.predict_gradient(point[None], columns)
+    value, d_log_ei = acquisition.log_ei_gradient(model, point[None], columns, incumbent)
 
     def at(j, t):
         mean, sd = model.predict(_with(point, j, t)[None])
         return np.array([mean[0], sd[0], acquisition.log_ei(mean, sd, incumbent)[0]])
 
     numeric = np.array([central_difference(lambda t, j=j: at(j, t), point[j]) for j in columns])
-    assert value == pytest.approx(at(0, point[0])[2], rel=1e-12)
-    np.testing.assert_allclose(np.stack([d_mean, d_sd, d_log_ei], 1), numeric, rtol=1e-6, atol=1e-8)
+    assert value[0] == pytest.approx(at(0, point[0])[2], rel=1e-12)
+    mine = np.concatenate([d_mean, d_sd, d_log_ei]).T
+    np.testing.assert_allclose(mine, numeric, rtol=1e-6, atol=1e-8)
 
 
 def test_kernel_of_mixed_points_is_positive_semi_definite():
@@ -175,7 +179,8 @@ def test_maximiser_finds_what_a_fine_grid_finds():
     model = gp.GaussianProcess(x, y, np.log([0.3, 0.3, 1.0, 1e-4]), space.kinds, [np.inf, np.inf])
     incumbent = float(model.predict(x)[0].max())
     best = x[np.argsort(-y)[:5]]
-    found = acquisition.maximise(model, space, incumbent, best, set(), np.random.default_rng(0))
+    value = acquisition.LogEI(model, np.array([incumbent]))
+    found = acquisition.maximise(value, space, best, set(), np.random.default_rng(0))
     side = np.linspace(0, 1, 200)
     grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
     values = acquisition.log_ei(*model.predict(grid), incumbent)

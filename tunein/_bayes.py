@@ -145,26 +145,24 @@ class BayesSearchCV(BaseSequentialSearchCV):
         note: Mapping[str, Any],
     ) -> LogEI:
         n_levels = [dimension.n_levels for dimension in space.dimensions]
-        free = np.flatnonzero(np.array(n_levels) > 1)
-        models, incumbents = [], []
-        for row in note["theta"][: _N_MODELS if len(y) <= _N_INTEGRATED else 1]:
-            theta = np.zeros(len(n_levels) + 2)
-            theta[free], theta[-2:] = row[:-2], row[-2:]
-            model = gaussian.GaussianProcess(x, y, theta, space.kinds, n_levels, weights)
-            incumbents.append(float(model.predict(x)[0].max()))
-            if len(pending):
-                # What is being tried is believed to come out as expected; so it attracts no twin.
-                features = space.features(pending)
-                model = gaussian.GaussianProcess(
-                    np.concatenate([x, features]),
-                    np.concatenate([y, model.predict(features)[0]]),
-                    theta,
-                    space.kinds,
-                    n_levels,
-                    np.concatenate([weights, np.ones(len(pending))]),
-                )
-            models.append(model)
-        return LogEI(models, incumbents)
+        rows = np.array(note["theta"][: _N_MODELS if len(y) <= _N_INTEGRATED else 1])
+        theta = np.zeros((len(rows), len(n_levels) + 2))
+        theta[:, np.array([*n_levels, np.inf, np.inf]) > 1] = rows
+        model = gaussian.GaussianProcess(x, y, theta, space.kinds, n_levels, weights)
+        mean = model.predict(x)[0]
+        if len(pending):
+            # What is being tried is believed to come out as expected; so it attracts no twin.
+            features = space.features(pending)
+            believed = model.predict(features)[0]
+            model = gaussian.GaussianProcess(
+                np.concatenate([x, features]),
+                np.concatenate([np.broadcast_to(y, mean.shape), believed], axis=1),
+                theta,
+                space.kinds,
+                n_levels,
+                np.concatenate([weights, np.ones(len(pending))]),
+            )
+        return LogEI(model, mean.max(axis=1))
 
 
 def _thin(y: Array, rng: np.random.Generator) -> NDArray[np.intp]:

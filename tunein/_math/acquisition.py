@@ -90,13 +90,13 @@ def _one_minus_mills(x: Array) -> Array:
     return np.where(x > 70, series, direct)
 
 
-def log_ei(mean: Array, sd: Array, incumbent: float) -> Array:
+def log_ei(mean: Array, sd: Array, incumbent: float | Array) -> Array:
     """Return the log of the expected improvement over `incumbent`, greater is better."""
     return np.log(sd) + log_h((mean - incumbent) / sd)
 
 
 def log_ei_gradient(
-    gp: GaussianProcess, x: Array, columns: NDArray[np.intp], incumbent: float
+    gp: GaussianProcess, x: Array, columns: NDArray[np.intp], incumbent: float | Array
 ) -> tuple[Array, Array]:
     """Return log-EI (m,) and its gradients (m, c) in the numeric `columns` at points x (m, g)."""
     mean, sd, d_mean, d_sd = gp.predict_gradient(x, columns)
@@ -104,38 +104,36 @@ def log_ei_gradient(
     log_value = log_h(u)
     by_mean = np.exp(log_ndtr(u) - log_value)
     by_sd = np.exp(-0.5 * u * u - _LOG_SQRT_2PI - log_value)
-    gradient = (by_mean[:, None] * d_mean + by_sd[:, None] * d_sd) / sd[:, None]
+    gradient = (by_mean[..., None] * d_mean + by_sd[..., None] * d_sd) / sd[..., None]
     return np.log(sd) + log_value, gradient
 
 
 class LogEI:
-    """The log of expected improvement, the expectation over models as well.
+    """The log of expected improvement, the expectation over hyperparameters as well.
 
     That one believes in several sets of hyperparameters is what integrates them out (Snoek,
     Larochelle & Adams 2012, "Practical Bayesian optimization of machine learning algorithms").
 
     Parameters
     ----------
-    models : sequence of GaussianProcess
-    incumbents : sequence of float
-        What is to be improved on, by model.
+    gp : GaussianProcess
+        With s sets of hyperparameters.
+    incumbent : ndarray of shape (s,)
+        What is to be improved on, by set.
     """
 
-    def __init__(self, models: Sequence[GaussianProcess], incumbents: Sequence[float]) -> None:
-        self._pairs = list(zip(models, incumbents, strict=True))
+    def __init__(self, gp: GaussianProcess, incumbent: Array) -> None:
+        self._gp, self._incumbent = gp, incumbent[:, None]
 
     def __call__(self, x: Array) -> Array:
         """Return the value at features x of shape (m, g)."""
-        each = np.stack([log_ei(*gp.predict(x), incumbent) for gp, incumbent in self._pairs])
-        return _log_mean(each)
+        return _log_mean(log_ei(*self._gp.predict(x), self._incumbent))
 
     def gradient(self, x: Array, columns: NDArray[np.intp]) -> tuple[Array, Array]:
         """Return values (m,) and gradients (m, c) in the numeric `columns` at features x (m, g)."""
-        parts = [log_ei_gradient(gp, x, columns, incumbent) for gp, incumbent in self._pairs]
-        each = np.stack([value for value, _ in parts])
+        each, slopes = log_ei_gradient(self._gp, x, columns, self._incumbent)
         total = _log_mean(each)
-        shares = np.exp(each - total) / len(parts)
-        slopes = np.stack([slope for _, slope in parts])
+        shares = np.exp(each - total) / len(each)
         return total, np.einsum("sm,smc->mc", shares, slopes)
 
 

@@ -28,10 +28,9 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, cholesky, solve_triangular
-from scipy.linalg.lapack import dpotrf, dpotri
+from scipy.linalg import cho_solve, cholesky
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs, dtrtrs
 from scipy.optimize import minimize
-from scipy.spatial.distance import cdist
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -42,6 +41,10 @@ _LOG_NOISE = (np.log(1e-6), np.log(1e0))
 
 # Added to the diagonal beside the noise, relative to the signal: repeated points stay factorable.
 _JITTER = 1e-8
+
+
+# Numbers that a block of distances holds at most; more would be slow and take much memory.
+_BLOCK = 2_000_000
 
 
 def squared_distances(x: Array, z: Array, kinds: Sequence[str], n_levels: Sequence[float]) -> Array:
@@ -162,10 +165,9 @@ def log_posterior(
 def fit(
     D: Array, y: Array, prior: Prior, start: Array | None = None, weights: Array | None = None
 ) -> Array:
-    """Return the log-hyperparameters of highest posterior density found.
+    """Return the log-hyperparameters of highest posterior density found from `start`.
 
-    The climb is from the prior's mode and from `start`; where both lead nowhere, the mode is the
-    answer.
+    If `start` leads nowhere, the prior's mode is tried, and is the answer if that fails too.
 
     Parameters
     ----------
@@ -190,7 +192,7 @@ def fit(
         return (-value, -gradient) if np.isfinite(value) else (1e25, np.zeros_like(theta))
 
     theta = prior.mode(g)
-    best = loss(theta)[0]
+    least = loss(theta)[0]
     for x0 in (theta,) if start is None else (start, theta):
         found = minimize(
             loss,
@@ -200,8 +202,8 @@ def fit(
             method="L-BFGS-B",
             options={"maxiter": 50},
         )
-        if np.isfinite(found.fun) and found.fun < best:
-            best, theta = float(found.fun), np.asarray(found.x)
+        if np.isfinite(found.fun) and found.fun < least:
+            return np.asarray(found.x)
     return theta
 
 
@@ -248,14 +250,17 @@ def draw(
 class GaussianProcess:
     """The posterior of a Gaussian process with zero prior mean.
 
+    With several sets of hyperparameters it is as many posteriors, worked out together.
+
     Parameters
     ----------
     x : ndarray of shape (n, g)
         Feature coordinates of the observations; NaN where absent.
-    y : ndarray of shape (n,)
-        Standardised observations.
-    theta : ndarray of shape (g + 2,)
-        Logs of lengthscales, signal variance, noise variance.
+    y : ndarray of shape (n,) or (s, n)
+        Standardised observations, for all sets of hyperparameters or for each.
+    theta : ndarray of shape (g + 2,) or (s, g + 2)
+        Logs of lengthscales, signal variance, noise variance. If it has two axes, all that is
+        returned has a first axis of length s.
     kinds, n_levels : sequence
         As in `squared_distances`.
     weights : ndarray of shape (n,) or None
@@ -271,42 +276,49 @@ class GaussianProcess:
         n_levels: Sequence[float],
         weights: Array | None = None,
     ) -> None:
-        self.x, self.theta, self.n_levels = x, theta, n_levels
-        g = x.shape[1]
-        self._root = np.exp(-theta[:g])
-        self.precision = self._root**2
-        self.signal, self.noise = np.exp(theta[g]), np.exp(theta[g + 1])
-        categorical = np.array([kind == "categorical" for kind in kinds], dtype=bool)
-        self._numeric, self._categorical = np.flatnonzero(~categorical), np.flatnonzero(categorical)
+        self.x, self.theta, self._kinds, self._n_levels = x, theta, kinds, n_levels
+        g, rows = x.shape[1], np.atleast_2d(theta)
+        self._precision, self._signal = np.exp(-2 * rows[:, :g]), np.exp(rows[:, g])
         self._centred = _at_centre(x)
+        own = np.ones(len(x)) if weights is None else weights
         k, _ = self._kernel(x)
-        own = 1.0 if weights is None else weights
-        k[np.diag_indices(len(x))] += self.noise * own + _JITTER * self.signal
-        self._L = cholesky(k, lower=True)
-        self._alpha = cho_solve((self._L, True), y)
+        diagonal = np.exp(rows[:, g + 1, None]) * own + _JITTER * self._signal[:, None]
+        i = np.arange(len(x))
+        k[:, i, i] += diagonal
+        self._L = [cholesky(one, lower=True) for one in k]
+        each = np.broadcast_to(y, (len(rows), len(x)))
+        self._alpha = np.stack(
+            [cho_solve((L, True), values) for L, values in zip(self._L, each, strict=True)]
+        )
 
     def _kernel(self, x: Array) -> tuple[Array, Array]:
-        c = self._numeric
-        r2 = np.zeros((len(x), len(self.x)))
-        if len(c):
-            near, root = _at_centre(x[:, c]), self._root[c]
-            r2 = cdist(near * root, self._centred[:, c] * root, "sqeuclidean")
-        for j in self._categorical.tolist():
-            r2 += (
-                self.precision[j]
-                * squared_distances(x[:, [j]], self.x[:, [j]], ["categorical"], [self.n_levels[j]])[
-                    0
-                ]
-            )
+        """Return k and dk/dr2 between x (m, g) and the observations, both of shape (s, m, n)."""
+        size = max(1, _BLOCK // max(1, self.x.size))
+        blocks = [x[i : i + size] for i in range(0, len(x), size)] or [x]
+        r2 = np.concatenate([self._scaled(block) for block in blocks], axis=1)
         k, dk = matern52(r2)
-        return self.signal * k, self.signal * dk
+        signal = self._signal[:, None, None]
+        return signal * k, signal * dk
+
+    def _scaled(self, x: Array) -> Array:
+        D = squared_distances(x, self.x, self._kinds, self._n_levels)
+        flat = self._precision @ D.reshape(len(D), -1)
+        return np.asarray(flat.reshape(len(flat), *D.shape[1:]))
+
+    def _shaped(self, values: Array) -> Array:
+        return values if self.theta.ndim == 2 else np.asarray(values[0])
 
     def predict(self, x: Array) -> tuple[Array, Array]:
         """Return posterior mean and standard deviation, noise left out, at x of shape (m, g)."""
         k, _ = self._kernel(x)
-        v = solve_triangular(self._L, k.T, lower=True, check_finite=False)
-        variance = np.maximum(self.signal - np.einsum("ij,ij->j", v, v), 1e-12 * self.signal)
-        return k @ self._alpha, np.sqrt(variance)
+        v = [dtrtrs(L, one.T, lower=True)[0] for L, one in zip(self._L, k, strict=True)]
+        explained = np.stack([np.einsum("ij,ij->j", one, one) for one in v])
+        mean = np.einsum("smn,sn->sm", k, self._alpha)
+        return self._shaped(mean), self._shaped(self._sd(explained))
+
+    def _sd(self, explained: Array) -> Array:
+        signal = self._signal[:, None]
+        return np.sqrt(np.maximum(signal - explained, 1e-12 * signal))
 
     def predict_gradient(
         self, x: Array, columns: NDArray[np.intp]
@@ -316,14 +328,17 @@ class GaussianProcess:
         Where a point lacks a coordinate, its gradient is that at the centre.
         """
         k, dk = self._kernel(x)
-        w = cho_solve((self._L, True), k.T, check_finite=False).T
-        sd = np.sqrt(np.maximum(self.signal - np.einsum("ij,ij->i", k, w), 1e-12 * self.signal))
+        w = np.stack([dpotrs(L, one.T, lower=True)[0].T for L, one in zip(self._L, k, strict=True)])
+        mean = np.einsum("smn,sn->sm", k, self._alpha)
+        sd = self._sd(np.einsum("smn,smn->sm", k, w))
         here, there = _at_centre(x[:, columns]), self._centred[:, columns]
 
         def slope(coefficients: Array) -> Array:
             # sum_i c_i dk_i/dx_j, where dk_i/dx_j = dk/dr2 * 2 (x_j - x_ij) / l_j^2
             a = coefficients * dk
-            total = here * a.sum(axis=1, keepdims=True) - a @ there
-            return np.asarray(2 * self.precision[columns] * total)
+            total = here * a.sum(axis=2, keepdims=True) - a @ there
+            return np.asarray(2 * self._precision[:, None, columns] * total)
 
-        return k @ self._alpha, sd, slope(self._alpha), -slope(w) / sd[:, None]
+        d_mean, d_sd = slope(self._alpha[:, None]), -slope(w) / sd[:, :, None]
+        shaped = self._shaped
+        return shaped(mean), shaped(sd), shaped(d_mean), shaped(d_sd)

@@ -30,8 +30,9 @@ from scipy.optimize import minimize_scalar
 
 Array: TypeAlias = NDArray[np.float64]
 
-# Where the lower half ends, in units of the distance from the median to the best.
-_BOTTOM = 2.0
+# Where the lower half ends, in units of the distance from the median to the best, and where scores
+# of single folds do, which may be above the best mean.
+_BOTTOM, _TOP = 2.0, 2.0
 
 # Failed candidates lie so far below the worst.
 _FAILURE_GAP = 0.1
@@ -86,14 +87,14 @@ class Warp:
                 lambda p: -_normality(u, p),
                 bounds=_POWERS,
                 method="bounded",
-                options={"xatol": 0.01},
+                options={"xatol": 1e-6},
             )
             self._power = float(found.x)
 
     def _squash(self, v: Array) -> Array:
-        # Far below, the quotient may overflow; it ends at the bottom all the same.
+        # The quotient may overflow; there is an end to either side.
         with np.errstate(over="ignore"):
-            u = (v - self._middle) / self._unit
+            u = np.minimum((v - self._middle) / self._unit, _TOP)
         return np.asarray(np.where(u < 0, -np.minimum(np.log1p(np.maximum(-u, 0)), _BOTTOM), u))
 
     def __call__(self, v: Array) -> Array:
@@ -114,7 +115,7 @@ def yeo_johnson(u: Array, p: float) -> Array:
 def _normality(u: Array, p: float) -> float:
     """Return the log-likelihood of power p, where t(u) is normal with any mean and variance."""
     jacobian = float(np.sum(np.sign(u) * np.log1p(np.abs(u))))
-    variance = float(yeo_johnson(u, p).var())
+    variance = max(float(yeo_johnson(u, p).var()), 1e-300)
     return -0.5 * len(u) * math.log(variance) + (p - 1) * jacobian
 
 
@@ -154,7 +155,7 @@ def _fold_noise(folds: Array, warp: Warp, spread: float) -> tuple[float, Array]:
     own = warp(folds - (level - level.mean())) / spread
     variance = own.var(axis=1, ddof=1) / k
     pooled = float(np.median(variance)) or float(variance.mean())
-    if not pooled > 0:
+    if pooled <= _NOISE_RANGE[0]:  # differences between rounding errors say nothing
         return _NOISE_RANGE[0], np.ones(n)
     shrunk = (_POOLED_DEGREES + (k - 1) * variance / pooled) / (_POOLED_DEGREES + k - 1)
     return float(np.clip(pooled, *_NOISE_RANGE)), np.clip(shrunk, *_WEIGHT_RANGE)

@@ -1,0 +1,106 @@
+"""What a Gaussian process is told of scores: order kept, scale gone, noise from the folds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tunein._math import scores as told
+from tunein._math.scores import Warp, observe, yeo_johnson
+
+
+def folds_of(means, noise, k=5, seed=0):
+    rng = np.random.default_rng(seed)
+    return means[:, None] + noise * rng.standard_normal((len(means), k)) + rng.normal(size=k)
+
+
+@pytest.mark.parametrize("p", [-2.0, -0.5, 0.0, 0.3, 1.0, 2.0, 3.5])
+def test_the_power_is_that_of_scipy(p):
+    u = np.linspace(-2, 2, 41)
+    np.testing.assert_allclose(yeo_johnson(u, p), stats.yeojohnson(u, p), rtol=1e-10)
+
+
+def test_the_fitted_power_is_that_of_scipy():
+    v = np.random.default_rng(0).gamma(2.0, size=60)
+    warp = Warp(v)
+    u = warp._squash(v)
+    assert warp._power == pytest.approx(stats.yeojohnson_normmax(u), abs=1e-3)
+
+
+def test_skewed_scores_come_out_nearly_normal():
+    v = -np.random.default_rng(0).gamma(1.0, size=200)
+    before, after = stats.skew(v), stats.skew(observe(v, v[:, None]).y)
+    assert abs(after) < 0.3 < abs(before)
+
+
+def test_a_candidate_that_diverged_does_not_flatten_the_others():
+    v = np.linspace(0.5, 0.9, 20)
+    plain = observe(v, v[:, None]).y
+    v[3] = -1e30
+    diverged = observe(v, v[:, None]).y
+    assert np.ptp(diverged[10:]) > 0.6 * np.ptp(plain[10:])
+
+
+def test_failures_come_out_below_the_worst():
+    v = np.array([0.3, np.nan, 0.9, 0.5, np.nan])
+    y = observe(v, np.column_stack([v, v])).y
+    assert y[1] == y[4] < y[[0, 2, 3]].min()
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.1, 0.5])
+def test_the_noise_is_what_the_folds_say(noise):
+    means = np.random.default_rng(3).normal(size=400)
+    folds = folds_of(means, noise)
+    seen = observe(folds.mean(axis=1), folds)
+    # On the side of the good scores, where nothing is squashed, y has the scale of the scores.
+    slope = np.polyfit(folds.mean(axis=1), seen.y, 1)[0]
+    assert seen.noise == pytest.approx(slope**2 * noise**2 / 5, rel=0.5)
+    assert np.median(seen.weights) == pytest.approx(1, abs=0.2)
+
+
+def test_the_level_of_a_fold_is_no_noise():
+    means = np.linspace(0, 1, 30)
+    folds = means[:, None] + np.array([0.0, 5.0, -3.0])
+    seen = observe(folds.mean(axis=1), folds)
+    assert seen.noise == told._NOISE_RANGE[0]
+    np.testing.assert_array_equal(seen.weights, 1)
+
+
+def test_a_candidate_whose_folds_disagree_is_believed_less():
+    folds = folds_of(np.linspace(0, 1, 30), 0.05)
+    folds[25] += np.array([2.0, -2.0, 2.0, -2.0, 0.0])
+    weights = observe(folds.mean(axis=1), folds).weights
+    assert weights[25] == told._WEIGHT_RANGE[1]
+    assert np.delete(weights, 25).max() < weights[25]
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (2, 5), (9, 1)])
+def test_where_folds_tell_nothing_the_plain_noise_is_believed(shape):
+    folds = np.random.default_rng(0).normal(size=shape)
+    seen = observe(folds.mean(axis=1), folds)
+    assert seen.noise == told._PLAIN_NOISE
+    np.testing.assert_array_equal(seen.weights, 1)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-8, 1.0, 1e8, 1e150])
+def test_scale_and_origin_of_the_scores_change_nothing(scale):
+    folds = folds_of(np.random.default_rng(1).normal(size=25), 0.2)
+    one = observe(folds.mean(axis=1), folds)
+    for moved in (folds * scale, (folds + 17) * scale):
+        two = observe(moved.mean(axis=1), moved)
+        np.testing.assert_allclose(two.y, one.y, atol=1e-6)
+        np.testing.assert_allclose(two.weights, one.weights, rtol=1e-6)
+        assert two.noise == pytest.approx(one.noise, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "means",
+    [[0.5], [0.5, 0.5], [1.0, 1.0, 1.0, 2.0], [0, 0, 0, 0, 0, 1e-300], [-1e308, 1e308, 0.0]],
+)
+def test_few_and_equal_and_extreme_scores_are_answered_in_numbers(means):
+    v = np.array(means, dtype=float)
+    seen = observe(v, np.column_stack([v, v, v]))
+    assert np.isfinite(seen.y).all()
+    assert np.isfinite(seen.weights).all()
+    assert 0 < seen.noise <= 0.5
