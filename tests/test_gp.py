@@ -325,3 +325,22 @@ def test_parameters_of_another_branch_change_a_prediction_little():
     one = np.column_stack([np.full(20, 0.25), side, np.full(20, np.nan)])
     mean, _ = model.predict(one)
     np.testing.assert_allclose(mean, 1, atol=0.2)
+
+
+def test_the_names_of_categories_and_the_order_of_parameters_are_nothing_to_a_model():
+    x, new = points(25, missing=0.1), points(10, 1)
+    y = np.random.default_rng(2).standard_normal(25)
+    plain = gp.GaussianProcess(x, y, PLAIN, KINDS, LEVELS).predict(new)
+    code = {0.0: 0.75, 0.25: 0.0, 0.5: 0.25, 0.75: 0.5}
+
+    def renamed(z):
+        return np.column_stack([z[:, :2], [code.get(c, np.nan) for c in z[:, 2]]])
+
+    other = gp.GaussianProcess(renamed(x), y, PLAIN, KINDS, LEVELS).predict(renamed(new))
+    np.testing.assert_allclose(other, plain, rtol=1e-10)
+    turn = [2, 0, 1]
+    theta = PLAIN[[*turn, 3, 4]]
+    turned = gp.GaussianProcess(
+        x[:, turn], y, theta, [KINDS[j] for j in turn], [LEVELS[j] for j in turn]
+    )
+    np.testing.assert_allclose(turned.predict(new[:, turn]), plain, rtol=1e-10)
