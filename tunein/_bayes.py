@@ -25,6 +25,12 @@ _MAX_OBSERVATIONS = 300
 # on plateaus, ridges and branches this was worth more than the tenth of the budget it costs.
 _EXPLORATION = 0.1
 
+# Chance of a point near the best ones: a third of the budget for the corners of the cube is enough.
+_LOCAL = 2 / 3
+
+# Points spread over the cube first. With fewer, the lengthscales are guesses for long.
+_N_STARTUP = 10
+
 # Best observed points around which to look closely.
 _N_BEST = 5
 
@@ -69,7 +75,8 @@ class BayesSearchCV(BaseSequentialSearchCV):
     Scores are warped to be near normal, those far below the median drawn in [5]_. Scores of single
     folds, once what is common to a fold is taken away, tell how noisy each candidate's mean is.
     Candidates whose scores are still to come are believed to turn out as expected; failed ones
-    count as worse than the worst seen. One candidate in ten is drawn at random. Beyond 300
+    count as worse than the worst seen. The first ten are spread by a Sobol' sequence; later, one in
+    ten is drawn at random, and two of three are sought near the best so far only. Beyond 300
     candidates the surrogate sees the best of them and a sample of the rest.
 
     References
@@ -101,7 +108,7 @@ class BayesSearchCV(BaseSequentialSearchCV):
     """
 
     def _n_startup(self, space: Space) -> int:
-        return min(10, max(4, len(space.dimensions) + 2))
+        return _N_STARTUP
 
     @on_one_blas_thread  # type: ignore[untyped-decorator]
     def _ask(
@@ -116,7 +123,8 @@ class BayesSearchCV(BaseSequentialSearchCV):
         note = self._hyperparameters(space, x, y, weights, seen.noise, known.note, rng)
         acquisition = self._acquisition(space, x, y, weights, known.pending, note)
         best = units[np.argsort(-y, kind="stable")[:_N_BEST]]
-        return maximise(acquisition, space, best, known.tried, rng), note
+        local = bool(rng.random() < _LOCAL)
+        return maximise(acquisition, space, best, known.tried, rng, local=local), note
 
     def _hyperparameters(
         self,

@@ -31,6 +31,9 @@ _N_SCAN = 512
 _N_CLIMBS = 8
 _ROUNDS = 3
 
+# How far a climb may lead in a round if the question is a local one.
+_REACH = 0.1
+
 # Discrete coordinates swept in a round, at most: a sample of more is as good, and bounded.
 _N_SWEPT = 24
 
@@ -148,12 +151,14 @@ def maximise(
     best: Array,
     tried: Collection[bytes],
     rng: np.random.Generator,
+    *,
+    local: bool = False,
 ) -> Array:
     """Return an untried point of large expected improvement.
 
-    A Sobol' scan of the cube and a cloud around the `best` observed points give starts; from them
-    gradient steps on continuous coordinates, of all at once, and sweeps over discrete ones take
-    turns.
+    A cloud around the `best` observed points and, unless the question is a local one, a Sobol' scan
+    of the cube give starts; from them gradient steps on continuous coordinates, of all at once, and
+    sweeps over discrete ones take turns.
 
     Parameters
     ----------
@@ -164,14 +169,18 @@ def maximise(
     tried : collection of bytes
         Keys of points not to return.
     rng : numpy Generator
+    local : bool, default=False
+        Whether to stay near the best points: a model is least certain at the ends of the cube,
+        which makes them look better than they mostly are.
 
     Returns
     -------
     point : ndarray of shape (g,)
         Snapped.
     """
-    scan = sobol(_N_SCAN, best.shape[1], rng)
-    points = cube.snap(np.concatenate([scan, _around(best, cube.kinds, rng)]))
+    cloud = [_around(best, cube.kinds, rng) for _ in range(4 if local else 1)]
+    scan = [] if local else [sobol(_N_SCAN, best.shape[1], rng)]
+    points = cube.snap(np.concatenate(scan + cloud))
     points = points[_fresh(cube, points, tried)]
     if not len(points):
         points = cube.untried(rng, _N_SCAN, tried)
@@ -180,7 +189,8 @@ def maximise(
     here, height = points[order], values[order]
     for _ in range(_ROUNDS):
         before = height.max()
-        for owner, moves in (_climb(acquisition, cube, here), _neighbours(cube, here, rng)):
+        climbs = _climb(acquisition, cube, here, _REACH if local else 1.0)
+        for owner, moves in (climbs, _neighbours(cube, here, rng)):
             fresh = _fresh(cube, moves, tried)
             _take_better(here, height, owner[fresh], moves[fresh], acquisition, cube)
         if height.max() <= before + 1e-6:
@@ -222,10 +232,13 @@ def _around(best: Array, kinds: Sequence[str], rng: np.random.Generator) -> Arra
     return np.where(rng.random(base.shape) < chance, moved, base)
 
 
-def _climb(acquisition: LogEI, cube: Cube, points: Array) -> tuple[NDArray[np.intp], Array]:
+def _climb(
+    acquisition: LogEI, cube: Cube, points: Array, reach: float = 1.0
+) -> tuple[NDArray[np.intp], Array]:
     """Return which point each move is of, and the moves: up along continuous coordinates.
 
-    All points climb together, as one sum of as many variables: few calls with many points each.
+    No coordinate moves by more than `reach`. All points climb together, as one sum of as many
+    variables: few calls with many points each.
     """
     columns = np.flatnonzero([kind == "continuous" for kind in cube.kinds])
     if not len(columns):
@@ -239,8 +252,9 @@ def _climb(acquisition: LogEI, cube: Cube, points: Array) -> tuple[NDArray[np.in
         return -float(height.sum()), -np.where(absent, 0.0, gradient).ravel()
 
     start = np.where(absent, 0.5, points[:, columns]).ravel()
+    bounds = [(max(u - reach, 0.0), min(u + reach, 1.0)) for u in start.tolist()]
     found: Any = minimize(
-        loss, start, jac=True, bounds=[(0, 1)] * len(start), method="L-BFGS-B",
+        loss, start, jac=True, bounds=bounds, method="L-BFGS-B",
         options={"maxiter": 20, "maxfun": 30},
     )  # fmt: skip
     climbed = points.copy()

@@ -40,9 +40,10 @@ _FAILURE_GAP = 0.1
 # Powers outside would stretch one end beyond what few scores can tell.
 _POWERS = (-2.0, 4.0)
 
-# The noise believed in before it is fitted: where folds tell nothing, and at least and at most.
+# The noise believed in before it is fitted: where folds tell nothing, and at least and at most. A
+# function with edges looks a little noisy to a smooth model even if its folds agree.
 _PLAIN_NOISE = float(np.exp(-4.0))
-_NOISE_RANGE = (1e-6, 0.5)
+_NOISE_RANGE = (1e-3, 0.5)
 
 # A candidate's own variance counts as k - 1 degrees of freedom, that of all as so many.
 _POOLED_DEGREES = 4.0
