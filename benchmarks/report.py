@@ -15,8 +15,8 @@ candidates, so that 0 is the best known and 1 what one draw gives.
   after Holm's correction over tasks.
 
 Intervals are 95 % percentile intervals of 2,000 bootstrap resamples of tasks, and of seeds within
-tasks. Only tasks that every method of a table has are counted; ``bayes-halving``, which has no
-words for most spaces, is compared where it has::
+tasks. A method is in a table if it has run all of its tasks; whichever it has run, it is compared
+with ours over the same tasks and seeds in a table of pairs::
 
     python benchmarks/report.py                  # tables to standard output
     python benchmarks/report.py --plot docs/images/regret.svg
@@ -25,6 +25,7 @@ words for most spaces, is compared where it has::
 
 import argparse
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ GROUPS = {
         "invalid_combinations", "noisy_mixed", "noisy_hartmann", "ties", "diverges",
     ],
 }  # fmt: skip
+
+EVERY = [task for tasks in GROUPS.values() for task in tasks]
 
 KINDS = {
     "list of dicts": [
@@ -191,11 +194,14 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 def p_worse(mine: np.ndarray, theirs: np.ndarray) -> float:
     """Return the p-value of Welch's test of "regret is no higher than theirs"."""
-    if np.ptp(mine) == 0 and np.ptp(theirs) == 0:
-        return float(mine[0] <= theirs[0])
+    if max(np.ptp(mine), np.ptp(theirs)) < 1e-9:
+        return float(mine[0] <= theirs[0] + 1e-9)
     if min(len(mine), len(theirs)) < 2:
         return 1.0
-    return float(ttest_ind(mine, theirs, equal_var=False, alternative="greater").pvalue)
+    with warnings.catch_warnings():
+        # Regrets that differ by rounding only: the test warns, and says that they do not differ.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return float(ttest_ind(mine, theirs, equal_var=False, alternative="greater").pvalue)
 
 
 def worse_than_random(regrets: Regrets, tasks: list[str], method: str, budget: int) -> list[str]:
@@ -223,21 +229,17 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows])
 
 
-def complete(regrets: Regrets, tasks: list[str], budget: int) -> tuple[Regrets, list[str]]:
-    """Return the methods and tasks that can be compared after `budget` candidates."""
-    long_enough = {
+def complete(regrets: Regrets, tasks: list[str], budget: int) -> Regrets:
+    """Return the methods that have run all tasks for so long."""
+    return {
         method: of
         for method, of in regrets.items()
-        if method not in APART and any(runs.shape[1] >= budget for runs in of.values())
+        if method not in APART and all(t in of and of[t].shape[1] >= budget for t in tasks)
     }
-    common = [task for task in tasks if all(task in of for of in long_enough.values())]
-    return long_enough, common
 
 
 def table(regrets: Regrets, tasks: list[str], budget: int) -> str:
-    methods, tasks = complete(regrets, tasks, budget)
-    if not tasks:
-        return "No task has been run by all methods."
+    methods = complete(regrets, tasks, budget)
     resampled = bootstrap(methods, tasks, budget)
     means = {m: np.array([at(of[t], budget).mean() for t in tasks]) for m, of in methods.items()}
     floored = np.maximum(np.stack(list(means.values())), FLOOR)
@@ -265,8 +267,8 @@ def table(regrets: Regrets, tasks: list[str], budget: int) -> str:
 
 def duel(regrets: Regrets, tasks: list[str], budget: int, ours: str) -> str:
     """Say by how much our fraction is below the best other's."""
-    methods, tasks = complete(regrets, tasks, budget)
-    if ours not in methods or not tasks:
+    methods = complete(regrets, tasks, budget)
+    if ours not in methods:
         return ""
     resampled = bootstrap(methods, tasks, budget)
     theirs = [at(methods["random"][t], budget) for t in tasks]
@@ -298,6 +300,37 @@ def details(regrets: Regrets, groups: dict[str, list[str]], budget: int) -> str:
             cells.append(f"{fraction(mine, [at(regrets['random'][t], budget) for t in tasks]):.2f}")
         rows.append([cell.replace("nan", "") for cell in cells])
     return markdown(["", *methods], rows)
+
+
+def pairs(rows: list[dict[str, Any]], regrets: Regrets, ours: str, budget: int) -> str:
+    """Compare with every other method over the tasks and seeds that both have run.
+
+    The ratio is that of the regrets of one run each, both at least 0.001, geometric mean over seeds
+    and then over tasks, resampled likewise.
+    """
+    seeds: dict[tuple[str, str], list[int]] = {}
+    for row in rows:
+        seeds.setdefault((row["method"], row["task"]), []).append(row["seed"])
+    rng = np.random.default_rng(0)
+    cells = []
+    for other, of in regrets.items():
+        logs, n_runs = [], 0
+        for task, theirs in of.items():
+            mine = regrets[ours].get(task)
+            if mine is None or min(mine.shape[1], theirs.shape[1]) < budget:
+                continue
+            common = sorted(set(seeds[ours, task]) & set(seeds[other, task]))
+            a = at(mine, budget)[[seeds[ours, task].index(seed) for seed in common]]
+            b = at(theirs, budget)[[seeds[other, task].index(seed) for seed in common]]
+            n_runs += len(common)
+            if common:
+                logs.append(np.mean(np.log(np.maximum(a, FLOOR) / np.maximum(b, FLOOR))))
+        if other != ours and logs:
+            drawn = np.array(logs)[rng.integers(len(logs), size=(N_BOOTSTRAP, len(logs)))]
+            spread = interval(np.exp(drawn.mean(axis=1)))
+            ratio = f"{np.exp(np.mean(logs)):.2f}"
+            cells.append([other, ratio, spread, str(len(logs)), str(n_runs)])
+    return markdown([f"{ours} / other", "ratio", "95 %", "tasks", "runs"], cells)
 
 
 def thinking(rows: list[dict[str, Any]]) -> str:
@@ -355,25 +388,28 @@ def plot(regrets: Regrets, path: Path) -> None:
     figure, axes = plt.subplots(
         1, 4, figsize=(13, 4.2), sharey=True, layout="constrained", squeeze=False
     )
-    every = {"all": [t for tasks in GROUPS.values() for t in tasks], **GROUPS}
-    for ax, (name, tasks) in zip(axes[0], every.items(), strict=True):
-        methods, tasks = complete(regrets, tasks, BUDGETS[0])
-        for i, (method, of) in enumerate(methods.items()):
+    shown = [method for method in regrets if method not in APART]
+    # A method keeps its colour in every panel, and the legend has all of them.
+    colours = {method: plt.get_cmap("tab20")(i / 20) for i, method in enumerate(shown)}
+    lines: dict[str, Any] = {}
+    for ax, (name, tasks) in zip(axes[0], {"all": EVERY, **GROUPS}.items(), strict=True):
+        methods = complete(regrets, tasks, BUDGETS[0])
+        for method, of in methods.items():
             shortest = min(of[t].shape[1] for t in tasks)
             curve = [
                 np.exp(np.mean([np.log(max(at(of[t], n).mean(), FLOOR)) for t in tasks]))
                 for n in range(1, shortest + 1)
             ]
             ours = method in ("bayes", "tpe")
-            ax.plot(
-                range(1, shortest + 1), curve, label=method, color=f"C{i}" if i < 10 else "0.3",
+            (lines[method],) = ax.plot(
+                range(1, shortest + 1), curve, label=method, color=colours[method],
                 linewidth=2.4 if ours else 1.2, zorder=3 if ours else 2,
                 linestyle="--" if method == "random" else "-",
             )  # fmt: skip
         ax.set(title=f"{name} ({len(tasks)} tasks)", xlabel="candidates", yscale="log")
         ax.grid(alpha=0.3)
     axes[0, 0].set_ylabel("regret, geometric mean over tasks")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=10)
+    figure.legend(list(lines.values()), list(lines), loc="outside lower center", ncols=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
@@ -394,29 +430,38 @@ def main() -> None:
     if not any(row["method"] == "random" for row in rows):
         parser.error(f"No run of random search in {options.results}.")
     regrets = regrets_of(rows)
-    every = [task for tasks in GROUPS.values() for task in tasks]
     print(thinking(rows))
     for budget in options.budgets:
-        print(f"\n## After {budget} candidates\n")
-        print(table(regrets, every, budget))
-        for ours in ("bayes", "tpe"):
-            print(f"\n{duel(regrets, every, budget, ours)}")
-        for name, tasks in GROUPS.items():
-            print(f"\n### {name}, {table(regrets, tasks, budget)}")
+        print_budget(rows, regrets, budget)
     for budget in options.budgets:
         print(f"\n## Kinds of space, after {budget}\n\n{details(regrets, KINDS, budget)}")
-    singles = {task: [task] for task in every}
+    singles = {task: [task] for task in EVERY}
     for budget in options.budgets:
         print(f"\n## Tasks, after {budget}\n\n{details(regrets, singles, budget)}")
+    print_apart(regrets)
+    if options.plot:
+        plot(regrets, options.plot)
+
+
+def print_budget(rows: list[dict[str, Any]], regrets: Regrets, budget: int) -> None:
+    print(f"\n## After {budget} candidates\n")
+    print(table(regrets, EVERY, budget))
+    for ours in ("bayes", "tpe"):
+        print(f"\n{duel(regrets, EVERY, budget, ours)}")
+    for name, tasks in GROUPS.items():
+        print(f"\n### {name}, {table(regrets, tasks, budget)}")
+    if "bayes" in regrets:
+        print(f"\n### Pairs\n\n{pairs(rows, regrets, 'bayes', budget)}")
+
+
+def print_apart(regrets: Regrets) -> None:
     for title, methods in {"In parallel": PARALLEL, "Noise of the folds": FOLDS}.items():
         if set(methods) & set(APART) & set(regrets):
-            print(f"\n## {title}, after 50, {beside(regrets, methods, every, 50)}")
+            print(f"\n## {title}, after 50, {beside(regrets, methods, EVERY, 50)}")
     if "bayes-one-noise" in regrets:
         print(f"\nOn noisy scores, {beside(regrets, FOLDS, KINDS['noisy scores'], 50)}")
     if "bayes-halving" in regrets:
         print(f"\n## BayesHalvingSearchCV, after 50\n\n{halving(regrets, 50)}")
-    if options.plot:
-        plot(regrets, options.plot)
 
 
 if __name__ == "__main__":

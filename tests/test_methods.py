@@ -606,6 +606,18 @@ def test_a_note_is_of_plain_numbers_and_may_be_read_back(search_class):
         np.testing.assert_array_equal(space.snap(unit[None])[0], unit)
 
 
+def test_hyperparameters_are_fitted_anew_however_long_the_record():
+    space = Space.parse(SPACES["reals"][0])
+    search = search_of(BayesSearchCV, SPACES["reals"][0])
+    known = known_of(space, 500)
+    noted = []
+    for seen in (470, 490):
+        object.__setattr__(known, "note", {"theta": [[0.0] * 4], "n": seen})
+        asked = (search._ask(space, known, np.random.default_rng(i))[1] for i in range(3))
+        noted.append(max(note["n"] for note in asked))
+    assert noted == [500, 490]
+
+
 @pytest.mark.parametrize("n", [60, 310])
 def test_a_long_record_is_learned_from_without_end(n):
     space = Space.parse(SPACES["reals"][0])
@@ -616,7 +628,7 @@ def test_a_long_record_is_learned_from_without_end(n):
         object.__setattr__(known, "note", note)
         unit, note = search._ask(space, known, np.random.default_rng(i))
         assert ((unit >= 0) & (unit <= 1)).all()
-        assert note["n"] == min(n, 300)
+        assert note["n"] == n
 
 
 # --------------------------------------------------------------------- workers

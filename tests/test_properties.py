@@ -398,6 +398,8 @@ def test_standardised_scores_have_no_scale_and_no_origin(values, shift, scale, d
     scores = np.array(values)
     spread = np.ptp(scores)
     assume(spread > 1e-3 * max(abs(shift), np.abs(scores).max(), 1e-6))
+    # Differences that a shift would round away are no part of the promise.
+    scores = np.round((scores - scores.min()) / spread, 3) * spread + scores.min()
     failed = data.draw(st.sets(st.integers(0, len(values) - 1), max_size=len(values) - 2))
     scores[list(failed)] = np.nan
     assume(np.isfinite(scores).any())

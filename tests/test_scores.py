@@ -42,6 +42,31 @@ def test_a_candidate_that_diverged_does_not_flatten_the_others():
     assert np.ptp(diverged[10:]) > 0.6 * np.ptp(plain[10:])
 
 
+@pytest.mark.parametrize("low", [-1e6, -1e30])
+def test_nor_do_many_that_diverged(low):
+    v = np.array([low] * 6 + [0.1, 0.3, 0.5, 0.9])
+    y = observe(v, np.column_stack([v + 0.01, v - 0.01])).y
+    assert (np.diff(y[6:]) > 0.05).all()
+    assert y[6] > y[0]
+
+
+def test_means_that_differ_by_rounding_are_ties():
+    one, other = np.array([0.7, 0.83, 0.95]), np.array([0.95, 0.83, 0.7])
+    low = one - np.array([[0.001], [0.02], [0.3], [0.5]])
+    folds = np.vstack([np.tile(one, (6, 1)), other, low])
+    v = (folds / 3).sum(axis=1)
+    y = observe(v, folds).y
+    assert np.ptp(y[:7]) < 1e-6
+    assert y[6] > y[7] > y[8] > y[9]
+
+
+def test_folds_may_be_farther_apart_than_the_means_are_from_zero():
+    folds = np.array([[1e300, -1e300], [1e-9, 2e-9], [3e-9, 3e-9], [-1e300, 1e300], [0.0, 1e-9]])
+    seen = observe(folds.mean(axis=1), folds)
+    assert np.isfinite(seen.y).all()
+    assert np.isfinite(seen.weights).all()
+
+
 def test_failures_come_out_below_the_worst():
     v = np.array([0.3, np.nan, 0.9, 0.5, np.nan])
     y = observe(v, np.column_stack([v, v])).y
@@ -55,7 +80,8 @@ def test_the_noise_is_what_the_folds_say(noise):
     seen = observe(folds.mean(axis=1), folds)
     # On the side of the good scores, where nothing is squashed, y has the scale of the scores.
     slope = np.polyfit(folds.mean(axis=1), seen.y, 1)[0]
-    assert seen.noise == pytest.approx(slope**2 * noise**2 / 5, rel=0.5)
+    truth = max(slope**2 * noise**2 / 5, told._NOISE_RANGE[0])
+    assert seen.noise == pytest.approx(truth, rel=0.5)
     assert np.median(seen.weights) == pytest.approx(1, abs=0.2)
 
 

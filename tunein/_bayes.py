@@ -39,6 +39,9 @@ _N_BEST = 5
 _N_MODELS = 6
 _N_INTEGRATED = 100
 
+# Coordinates up to which that is done: the curvature at the mode costs twice as many evidences.
+_MAX_INTEGRATED_DIMENSIONS = 40
+
 # Observations up to which hyperparameters are fitted at every step; then, when 5 % more are there.
 _N_EVERY = 50
 
@@ -120,7 +123,10 @@ class BayesSearchCV(BaseSequentialSearchCV):
         kept = _thin(seen.y, rng)
         units, y, weights = known.units[kept], seen.y[kept], seen.weights[kept]
         x = space.features(units)
-        note = self._hyperparameters(space, x, y, weights, seen.noise, known.note, rng)
+        note = known.note
+        if note is None or len(seen.y) <= _N_EVERY or len(seen.y) >= 1.05 * note["n"] + 1:
+            theta = self._hyperparameters(space, x, y, weights, seen.noise, note, rng)
+            note = {"theta": theta.tolist(), "n": len(seen.y)}
         acquisition = self._acquisition(space, x, y, weights, known.pending, note)
         best = units[np.argsort(-y, kind="stable")[:_N_BEST]]
         local = bool(rng.random() < _LOCAL)
@@ -135,10 +141,8 @@ class BayesSearchCV(BaseSequentialSearchCV):
         noise: float,
         note: Mapping[str, Any] | None,
         rng: np.random.Generator,
-    ) -> Mapping[str, Any]:
-        """Return a note of the most likely hyperparameters and some that are as good as likely."""
-        if note is not None and len(y) > _N_EVERY and len(y) < 1.05 * note["n"] + 1:
-            return note
+    ) -> Array:
+        """Return the most likely hyperparameters, and some that are about as likely, in rows."""
         n_levels = np.array([dimension.n_levels for dimension in space.dimensions])
         # A coordinate with one value tells nothing, and its lengthscale is anyone's guess.
         free = np.flatnonzero(n_levels > 1)
@@ -148,8 +152,10 @@ class BayesSearchCV(BaseSequentialSearchCV):
         start = None if note is None else np.array(note["theta"][0])
         prior = gaussian.Prior.of_dimension(len(free), noise)
         mode = gaussian.fit(D, y, prior, start, weights)
+        if len(y) > _N_INTEGRATED or len(free) > _MAX_INTEGRATED_DIMENSIONS:
+            return mode[None]
         draws = gaussian.draw(mode, D, y, prior, weights, rng, _N_MODELS - 1)
-        return {"theta": np.concatenate([mode[None], draws]).tolist(), "n": len(y)}
+        return np.concatenate([mode[None], draws])
 
     def _acquisition(
         self,
@@ -161,7 +167,7 @@ class BayesSearchCV(BaseSequentialSearchCV):
         note: Mapping[str, Any],
     ) -> LogEI:
         n_levels = [dimension.n_levels for dimension in space.dimensions]
-        rows = np.array(note["theta"][: _N_MODELS if len(y) <= _N_INTEGRATED else 1])
+        rows = np.array(note["theta"])
         theta = np.zeros((len(rows), len(n_levels) + 2))
         theta[:, np.array([*n_levels, np.inf, np.inf]) > 1] = rows
         model = gaussian.GaussianProcess(x, y, theta, space.kinds, n_levels, weights)

@@ -394,7 +394,7 @@ def _lookback(n_workers: int, n_folds: int) -> int:
 def _is_telling(scores: Array) -> bool:
     """Tell whether there is anything to learn: a model of equal scores would only see borders."""
     finite = np.isfinite(scores)
-    return bool(finite.any()) and not (finite.all() and np.ptp(scores) == 0)
+    return bool(finite.any()) and not (finite.all() and scores.min() == scores.max())
 
 
 def _first_free(

@@ -274,7 +274,8 @@ def _neighbours(
         here = np.flatnonzero(~np.isnan(points[:, j]))
         if not len(here):
             continue
-        values = np.repeat((np.arange(16) + 0.5)[None] / 16, len(here), axis=0)
+        # One place in each sixteenth: all of few values, some of many.
+        values = (np.arange(16) + rng.random((len(here), 16))) / 16
         if cube.kinds[j] == "ordinal":
             lower, upper = cube.cells(j, points[here, j])
             steps = (upper - lower)[:, None] * np.array([-3, -2, -1, 1, 2, 3])

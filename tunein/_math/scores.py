@@ -34,6 +34,9 @@ Array: TypeAlias = NDArray[np.float64]
 # of single folds do, which may be above the best mean.
 _BOTTOM, _TOP = 2.0, 2.0
 
+# A quantile so much farther below the best than the next one lies among candidates that diverged.
+_DIVERGED = 1e3
+
 # Failed candidates lie so far below the worst.
 _FAILURE_GAP = 0.1
 
@@ -79,8 +82,12 @@ class Warp:
     """
 
     def __init__(self, v: Array) -> None:
-        self._middle = float(np.median(v))
-        self._unit = float(v.max() - self._middle) or float(v.std()) or 1.0
+        best = float(v.max())
+        self._middle = _middle(v)
+        # Means of the same fold scores in another order differ by rounding; that is a tie.
+        gap = best - self._middle
+        tied = gap <= 1e-13 * max(abs(best), abs(self._middle))
+        self._unit = (float(v.std()) or 1.0) if tied else gap
         self._power = 1.0
         u = self._squash(v)
         if len(v) > 4 and np.ptp(u) > 0:
@@ -101,6 +108,16 @@ class Warp:
     def __call__(self, v: Array) -> Array:
         """Return the scores `v`, of any shape, as the model sees them, before standardising."""
         return yeo_johnson(self._squash(v), self._power)
+
+
+def _middle(v: Array) -> float:
+    """Return the median, or, if that diverged, the next quantile (3/4, 7/8, ...) that did not."""
+    best, level = float(v.max()), 0.5
+    while True:
+        here, following = np.quantile(v, [level, (1 + level) / 2])
+        if not best - here > _DIVERGED * (best - following) > 0:
+            return float(here)
+        level = (1 + level) / 2
 
 
 def yeo_johnson(u: Array, p: float) -> Array:
@@ -135,8 +152,9 @@ def observe(scores: Array, fold_scores: Array) -> Observations:
     observations : Observations
     """
     finite = np.isfinite(scores)
-    scale = float(np.abs(scores[finite]).max()) or 1.0  # so that no difference overflows
-    v, folds = scores[finite] / scale, fold_scores[finite] / scale
+    v, folds = scores[finite], fold_scores[finite]
+    scale = float(max(np.abs(v).max(), np.abs(folds).max())) or 1.0  # no difference overflows
+    v, folds = v / scale, folds / scale
     warp = Warp(v)
     t = np.empty(len(scores))
     t[finite] = warp(v)
