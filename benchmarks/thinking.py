@@ -3,7 +3,7 @@
 The space has six parameters of mixed kinds, the score is a formula, everything else is the
 optimiser: from the end of one evaluation to the start of the next. Ours are timed around `_ask`
 in a search of 3,000 candidates, the others, through the adapters of ``peers.py``, up to 100, since
-they grow. Tables show means over the up to 100 suggestions before each size. From the root::
+they grow. Tables show medians over the ten suggestions before each size. From the root::
 
     export PYTHONPATH=benchmarks OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
     python benchmarks/thinking.py                # writes results/thinking.csv
@@ -102,7 +102,7 @@ def measure(method: str, sizes: list[int]) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     sizes = sorted({int(row["trials"]) for row in rows})
-    of = {(row["method"], int(row["trials"])): float(row["mean_ms"]) for row in rows}
+    of = {(row["method"], int(row["trials"])): float(row["ms"]) for row in rows}
     methods = list(dict.fromkeys(row["method"] for row in rows))
     cells = [
         [m, *(f"{of[m, size]:.1f}" if (m, size) in of else "" for size in sizes)] for m in methods
@@ -115,7 +115,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
     figure, ax = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for method in dict.fromkeys(row["method"] for row in rows):
-        mine = [(int(r["trials"]), float(r["mean_ms"])) for r in rows if r["method"] == method]
+        mine = [(int(r["trials"]), float(r["ms"])) for r in rows if r["method"] == method]
         ax.plot(*zip(*mine, strict=True), marker="o", label=method)
     ax.set(xscale="log", yscale="log", xlabel="trials so far", ylabel="ms a suggestion")
     ax.grid(alpha=0.3)
