@@ -26,7 +26,7 @@ Array: TypeAlias = NDArray[np.float64]
 
 _LOG_SQRT_2PI = 0.5 * np.log(2 * np.pi)
 
-# Points scanned, of which so many are climbed from; more of either changed no result.
+# Points scanned, of which so many are climbed from, all at once.
 _N_SCAN = 512
 _N_CLIMBS = 8
 _ROUNDS = 3
@@ -34,7 +34,7 @@ _ROUNDS = 3
 # How far a climb may lead in a round if the question is a local one.
 _REACH = 0.1
 
-# Discrete coordinates swept in a round, at most: a sample of more is as good, and bounded.
+# Discrete coordinates swept in a round, at most, so that the cost of a step is bounded.
 _N_SWEPT = 24
 
 

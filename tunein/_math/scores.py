@@ -5,6 +5,8 @@ Notation, with shapes (n candidates, k folds):
     v : (n,)     mean scores, greater is better        f : (n, k)   fold scores, v = mean_k f
     u = (v - median v) / (max v - median v)            so the upper half of v lies in [0, 1]
 
+(a higher quantile in place of the median where most candidates diverged).
+
 What matters is the order among good candidates. Below the median, u is replaced by its logarithm
 and ends at -2: a candidate that diverged must not flatten all others. Then the power of Yeo and
 Johnson (2000, "A new family of power transformations", Biometrika 87) makes the rest as normal as
