@@ -197,6 +197,36 @@ def test_any_incumbent_is_answered(incumbent):
     assert np.isfinite(value_of(model, space, incumbent, found))
 
 
+@pytest.mark.parametrize("kind", SPACES)
+def test_a_point_nearby_is_new_and_differs_little_from_the_incumbent(kind):
+    space = Space.parse(SPACES[kind])
+    model, incumbent, best, units = model_of(space, 9, anything_goes)
+    tried = {Space.key(unit) for unit in units}
+    found = acquisition.nearby(log_ei_of(model, incumbent), space, best[0], tried, rng())
+    assert found.shape == (1, len(space.dimensions))
+    assert Space.key(found[0]) not in tried
+    np.testing.assert_array_equal(space.snap(found)[0], found[0])
+    numeric = np.array(space.kinds) == "continuous"
+    assert np.nanmax(np.abs(found[0] - best[0])[numeric], initial=0) < 0.8
+
+
+def test_of_the_points_nearby_the_most_promising_one_is_returned():
+    space = Space.parse({"a": Real(0, 1)})
+    model, _, _, _ = model_of(space, 9, lambda params: -((params["a"] - 0.4) ** 2))
+    # From either side it is towards the maximum that one goes.
+    for at, sign in ((0.2, 1), (0.6, -1)):
+        found = acquisition.nearby(log_ei_of(model, 0.5), space, np.array([at]), set(), rng())
+        assert 0 < sign * (found[0, 0] - at) < 0.5
+
+
+def test_nothing_nearby_is_left_of_a_space_that_was_tried_whole():
+    space = Space.parse(SPACES["ordered"])
+    model, incumbent, best, _ = model_of(space, 6, anything_goes)
+    tried = {Space.key(point) for point in space.untried(rng(), int(space.size), set())}
+    found = acquisition.nearby(log_ei_of(model, incumbent), space, best[0], tried, rng())
+    assert found.shape == (0, len(space.dimensions))
+
+
 def test_the_cloud_around_the_best_points_stays_in_the_cube_and_close():
     best = np.array([[0.0, 0.5, 1.0], [0.3, 0.3, 0.3]])
     cloud = acquisition._around(best, ["continuous", "ordinal", "categorical"], rng())

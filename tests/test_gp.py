@@ -209,8 +209,9 @@ def test_far_from_everything_the_posterior_is_the_prior():
     mean, sd = gp.GaussianProcess(x, np.full(5, 3.0), theta, KINDS, LEVELS).predict(
         np.array([[0.987, 0.6, 0.99]])
     )
-    assert mean == pytest.approx([0], abs=1e-9)
-    assert sd == pytest.approx([np.sqrt(2.0)])
+    # The additive part of the kernel decays as the inverse square of the distance.
+    assert mean == pytest.approx([0], abs=0.02)
+    assert sd == pytest.approx([np.sqrt(2.0)], rel=1e-4)
 
 
 def test_more_observations_never_make_the_posterior_less_certain():

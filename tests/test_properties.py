@@ -393,18 +393,15 @@ finite_scores = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=20)
 
 
 @many
-@given(finite_scores, st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.data())
-def test_standardised_scores_have_no_scale_and_no_origin(values, shift, scale, data):
+@given(finite_scores, st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+def test_standardised_scores_have_no_scale_and_no_origin(values, shift, scale):
     scores = np.array(values)
     spread = np.ptp(scores)
     assume(spread > 1e-3 * max(abs(shift), np.abs(scores).max(), 1e-6))
     # Differences that a shift would round away are no part of the promise.
     scores = np.round((scores - scores.min()) / spread, 3) * spread + scores.min()
-    failed = data.draw(st.sets(st.integers(0, len(values) - 1), max_size=len(values) - 2))
-    scores[list(failed)] = np.nan
-    assume(np.isfinite(scores).any())
-    assume(np.ptp(scores[np.isfinite(scores)]) > 1e-3 * spread)
-    assume(_gap(scores) > 1e-3 * spread)
+    # The best score's distance from the median is what standardising divides by.
+    assume(scores.max() - np.median(scores) > 1e-3 * spread)
     mine = _standardise(scores)
     assert mine.mean() == pytest.approx(0, abs=1e-9)
     assert mine.std() == pytest.approx(1)
@@ -412,16 +409,10 @@ def test_standardised_scores_have_no_scale_and_no_origin(values, shift, scale, d
     np.testing.assert_allclose(_standardise(scores + shift), mine, atol=1e-4)
 
 
-def _gap(scores):
-    """Return how far the median is below the best; standardising divides by it."""
-    finite = scores[np.isfinite(scores)]
-    return finite.max() - np.median(np.where(np.isfinite(scores), scores, finite.min()))
-
-
 any_scores = st.lists(
-    st.one_of(st.floats(-1e150, 1e150), st.just(math.nan), st.sampled_from([0.0, 1.0])),
+    st.one_of(st.floats(-1e150, 1e150), st.sampled_from([0.0, 1.0])),
     min_size=1,
-    max_size=12,
+    max_size=30,
 )
 
 
@@ -430,20 +421,15 @@ any_scores = st.lists(
 @example([0.0, -1e-320, -1.0])
 @example([1e308, -1e308, 0.0])
 @example([1e-320, 0.0])
-@example([1.0, 1.0, math.nan])
+@example([1.0, 1.0])
 @example([-1e30, 0.1, 0.2])
 def test_standardised_scores_keep_the_order_and_are_finite(values):
     scores = np.array(values)
-    finite = np.isfinite(scores)
-    assume(finite.any())
     before = scores.copy()
     mine = _standardise(scores)
     np.testing.assert_array_equal(scores, before)
     assert np.isfinite(mine).all()
-    order = np.argsort(scores[finite])
-    assert (np.diff(mine[finite][order]) >= -1e-12).all()
-    if not finite.all():
-        assert mine[~finite].max() <= mine[finite].min()
+    assert (np.diff(mine[np.argsort(scores)]) >= -1e-12).all()
 
 
 # --------------------------------------------------------------------- the numerics

@@ -7,7 +7,7 @@ from scipy import stats
 from scipy.integrate import quad
 from scipy.optimize import approx_fprime
 from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern
+from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, RationalQuadratic
 
 from tunein._math import acquisition, gp, parzen
 from tunein._math.design import sobol
@@ -39,12 +39,37 @@ MIXED_LEVELS = [np.inf, np.inf, 5, 3]
 # --------------------------------------------------------------------- Gaussian process
 
 
+class OnColumn(Kernel):
+    """A kernel of one coordinate."""
+
+    def __init__(self, kernel, column):
+        self.kernel, self.column = kernel, column
+
+    def __call__(self, X, Y=None, eval_gradient=False):
+        mine = [self.column]
+        return self.kernel(X[:, mine], None if Y is None else Y[:, mine])
+
+    def diag(self, X):
+        return self.kernel.diag(X[:, [self.column]])
+
+    def is_stationary(self):
+        return True
+
+
+def kernel_of_scikit_learn(lengthscales, signal):
+    kernel = ConstantKernel(signal * (1 - gp._ADDITIVE)) * Matern(lengthscales, nu=2.5)
+    share = signal * gp._ADDITIVE / len(lengthscales)
+    for j, lengthscale in enumerate(lengthscales):
+        kernel += ConstantKernel(share) * OnColumn(RationalQuadratic(lengthscale, alpha=1.0), j)
+    return kernel
+
+
 @pytest.mark.parametrize("weights", [None, np.linspace(0.3, 3, 30)])
 def test_posterior_is_that_of_scikit_learn(weights):
     x, y = observations(30, 3)
     theta = np.log([0.4, 0.7, 1.3, 1.7, 0.01])
     model = gp.GaussianProcess(x, y, theta, NUMERIC, NO_LEVELS, weights)
-    kernel = ConstantKernel(1.7) * Matern(length_scale=[0.4, 0.7, 1.3], nu=2.5)
+    kernel = kernel_of_scikit_learn([0.4, 0.7, 1.3], 1.7)
     alpha = 0.01 * (1 if weights is None else weights) + gp._JITTER * 1.7
     truth = GaussianProcessRegressor(kernel, alpha=alpha, optimizer=None).fit(x, y)
     new = np.random.default_rng(1).random((50, 3))
@@ -61,7 +86,7 @@ def test_evidence_is_that_of_scikit_learn():
     theta = np.log([0.4, 0.7, 1.3, 1.7, 0.01])
     mean, sd = prior.spread(3)
     log_prior = np.sum(-theta - 0.5 * ((theta - mean) / sd) ** 2)
-    kernel = ConstantKernel(1.7) * Matern(length_scale=[0.4, 0.7, 1.3], nu=2.5)
+    kernel = kernel_of_scikit_learn([0.4, 0.7, 1.3], 1.7)
     alpha = 0.01 + gp._JITTER * 1.7
     truth = GaussianProcessRegressor(kernel, alpha=alpha, optimizer=None).fit(x, y)
     value, _ = gp.log_posterior(theta, D, y, prior)
@@ -122,9 +147,30 @@ def test_gradients_of_the_posterior_and_of_log_ei_are_those_of_finite_difference
 
 def test_kernel_of_mixed_points_is_positive_semi_definite():
     x = mixed_points(200)
-    D = gp.squared_distances(x, x, MIXED_KINDS, MIXED_LEVELS)
-    k, _ = gp.matern52(D.sum(axis=0))
-    assert np.linalg.eigvalsh(k).min() > -1e-10
+    model = gp.GaussianProcess(x, np.zeros(200), np.zeros(6), MIXED_KINDS, MIXED_LEVELS)
+    assert np.linalg.eigvalsh(model._kernel(x)[0]).min() > -1e-10
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_probability_of_success_and_its_gradient(seed):
+    rng = np.random.default_rng(seed)
+    x, y = mixed_points(15, seed), rng.standard_normal(15)
+    theta = np.append(rng.uniform(-1, 0.5, size=4), [0.2, -3.0])
+    scores = gp.GaussianProcess(x, y, theta[None], MIXED_KINDS, MIXED_LEVELS)
+    labels = gp.GaussianProcess(x, np.sign(y), theta, MIXED_KINDS, MIXED_LEVELS)
+    improvement = acquisition.LogEI(scores, y.max(keepdims=True))
+    both = acquisition.Feasible(improvement, labels, 0.1)
+    point, columns = np.array([0.3, 0.6, 0.5, 1.0]), np.array([0, 1])
+    value, gradient = both.gradient(point[None], columns)
+    mean, sd = labels.predict(point[None])
+    p = stats.norm.sf(0.1, mean, np.sqrt(sd**2 + np.exp(-3.0)))
+    assert value[0] == pytest.approx(improvement(point[None])[0] + np.log(p[0]), rel=1e-12)
+    assert value[0] == pytest.approx(both(point[None])[0], rel=1e-12)
+    numeric = [
+        central_difference(lambda t, j=j: both(_with(point, j, t)[None])[0], point[j])
+        for j in columns
+    ]
+    np.testing.assert_allclose(gradient[0], numeric, rtol=1e-6, atol=1e-8)
 
 
 def test_fit_finds_what_a_fine_grid_finds():

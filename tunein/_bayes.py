@@ -12,8 +12,8 @@ from tunein._dimensions import Array
 from tunein._docstrings import with_common_sections
 from tunein._history import Known
 from tunein._math import gp as gaussian
-from tunein._math.acquisition import LogEI, maximise
-from tunein._math.scores import observe
+from tunein._math.acquisition import Acquisition, Feasible, LogEI, maximise, nearby
+from tunein._math.scores import Observations, observe
 from tunein._search import BaseSequentialSearchCV
 from tunein._sklearn import on_one_blas_thread
 from tunein._space import Space
@@ -25,9 +25,14 @@ _MAX_OBSERVATIONS = 300
 # on plateaus, ridges and branches this was worth more than the tenth of the budget it costs.
 _EXPLORATION = 0.1
 
-# Chance of a point near the best ones: the ends of the cube, where a model is least certain, took
-# too many. A half was as good as none or better over tasks; two thirds was not compared with it.
+# Chance that a point near the incumbent is preferred, unless another's log expected improvement is
+# greater by so much: far from all that was tried a model promises more than it mostly keeps.
 _LOCAL = 2 / 3
+_DISTRUST = 4.0
+
+# An improvement on what the model believes is the best must be worth so much, in standard
+# deviations of the scores: a hill that has been climbed is left.
+_WORTHWHILE = 0.03
 
 # Points spread over the cube first. With fewer, the lengthscales are guesses for long.
 _N_STARTUP = 10
@@ -120,72 +125,103 @@ class BayesSearchCV(BaseSequentialSearchCV):
     ) -> tuple[Array, Mapping[str, Any] | None]:
         if rng.random() < _EXPLORATION:
             return space.untried(rng, 1, known.tried)[0], known.note
-        seen = observe(known.scores, known.fold_scores)
+        succeeded = np.isfinite(known.scores)
+        seen = observe(known.scores[succeeded], known.fold_scores[succeeded])
         kept = _thin(seen.y, rng)
-        units, y, weights = known.units[kept], seen.y[kept], seen.weights[kept]
-        x = space.features(units)
-        note = known.note
-        if note is None or len(seen.y) <= _N_EVERY or len(seen.y) >= 1.05 * note["n"] + 1:
-            theta = self._hyperparameters(space, x, y, weights, seen.noise, note, rng)
-            note = {"theta": theta.tolist(), "n": len(seen.y)}
-        acquisition = self._acquisition(space, x, y, weights, known.pending, note)
-        best = units[np.argsort(-y, kind="stable")[:_N_BEST]]
-        local = bool(rng.random() < _LOCAL)
-        return maximise(acquisition, space, best, known.tried, rng, local=local), note
+        seen = Observations(seen.y[kept], seen.noise, seen.weights[kept])
+        units = known.units[succeeded][kept]
+        note = self._believe(space, units, seen, known.note, len(known.units), rng)
+        acquisition: Acquisition = _improvement(space, units, seen, known.pending, note)
+        if not succeeded.all():
+            acquisition = _feasible(acquisition, space, known.units, succeeded, rng)
+        best = units[np.argsort(-seen.y, kind="stable")[:_N_BEST]]
+        point = maximise(acquisition, space, best, known.tried, rng)
+        if rng.random() < _LOCAL:
+            near = nearby(acquisition, space, best[0], known.tried, rng)
+            options = np.concatenate([point[None], near])
+            promised = acquisition(space.features(options)) + _DISTRUST * np.arange(len(options))
+            point = options[int(np.argmax(promised))]
+        return point, note
 
-    def _hyperparameters(
+    def _believe(
         self,
         space: Space,
-        x: Array,
-        y: Array,
-        weights: Array,
-        noise: float,
+        units: Array,
+        seen: Observations,
         note: Mapping[str, Any] | None,
+        n: int,
         rng: np.random.Generator,
-    ) -> Array:
-        """Return the most likely hyperparameters, and some that are about as likely, in rows."""
-        n_levels = np.array([dimension.n_levels for dimension in space.dimensions])
-        # A coordinate with one value tells nothing, and its lengthscale is anyone's guess.
-        free = np.flatnonzero(n_levels > 1)
-        D = gaussian.squared_distances(
-            x[:, free], x[:, free], [space.kinds[j] for j in free], n_levels[free].tolist()
-        )
-        start = None if note is None else np.array(note["theta"][0])
-        prior = gaussian.Prior.of_dimension(len(free), noise)
-        mode = gaussian.fit(D, y, prior, start, weights)
-        if len(y) > _N_INTEGRATED or len(free) > _MAX_INTEGRATED_DIMENSIONS:
-            return mode[None]
-        draws = gaussian.draw(mode, D, y, prior, weights, rng, _N_MODELS - 1)
-        return np.concatenate([mode[None], draws])
+    ) -> Mapping[str, Any]:
+        """Return a note of the likeliest hyperparameters, and some that are about as likely.
 
-    def _acquisition(
-        self,
-        space: Space,
-        x: Array,
-        y: Array,
-        weights: Array,
-        pending: Array,
-        note: Mapping[str, Any],
-    ) -> LogEI:
-        n_levels = [dimension.n_levels for dimension in space.dimensions]
-        rows = np.array(note["theta"])
-        theta = np.zeros((len(rows), len(n_levels) + 2))
-        theta[:, np.array([*n_levels, np.inf, np.inf]) > 1] = rows
-        model = gaussian.GaussianProcess(x, y, theta, space.kinds, n_levels, weights)
-        if len(pending):
-            # What is being tried is believed to come out as expected; so it attracts no twin.
-            features = space.features(pending)
-            believed = model.predict(features)[0]
-            model = gaussian.GaussianProcess(
-                np.concatenate([x, features]),
-                np.concatenate([np.broadcast_to(y, (len(rows), len(y))), believed], axis=1),
-                theta,
-                space.kinds,
-                n_levels,
-                np.concatenate([weights, np.ones(len(pending))]),
-            )
-        # The best score seen, not the best mean believed in: it is what `best_index_` will go by.
-        return LogEI(model, np.full(len(rows), y.max()))
+        The last one, if it is of nearly as many trials as the `n` there are.
+        """
+        if note is not None and n > _N_EVERY and n < 1.05 * note["n"] + 1:
+            return note
+        D = _distances(space, units)
+        start = None if note is None else np.array(note["theta"][0])
+        prior = gaussian.Prior.of_dimension(len(D), seen.noise)
+        rows = gaussian.fit(D, seen.y, prior, start, seen.weights)[None]
+        if len(units) <= _N_INTEGRATED and len(D) <= _MAX_INTEGRATED_DIMENSIONS:
+            draws = gaussian.draw(rows[0], D, seen.y, prior, seen.weights, rng, _N_MODELS - 1)
+            rows = np.concatenate([rows, draws])
+        return {"theta": rows.tolist(), "n": n}
+
+
+def _distances(space: Space, units: Array) -> Array:
+    """Return squared distances by coordinate, of those that have more than one value."""
+    free = np.flatnonzero(np.array(space.n_levels) > 1)
+    x = space.features(units)[:, free]
+    n_levels = [space.n_levels[j] for j in free]
+    return gaussian.squared_distances(x, x, [space.kinds[j] for j in free], n_levels)
+
+
+def _posterior(
+    space: Space, units: Array, y: Array, free_theta: Array, weights: Array | None = None
+) -> gaussian.GaussianProcess:
+    """Return a Gaussian process, given hyperparameters of what `_distances` looks at."""
+    theta = np.zeros((*free_theta.shape[:-1], len(space.dimensions) + 2))
+    # A coordinate with one value tells nothing, and its lengthscale is anyone's guess.
+    theta[..., np.array([*space.n_levels, np.inf, np.inf]) > 1] = free_theta
+    return gaussian.GaussianProcess(
+        space.features(units), y, theta, space.kinds, space.n_levels, weights
+    )
+
+
+def _improvement(
+    space: Space, units: Array, seen: Observations, pending: Array, note: Mapping[str, Any]
+) -> LogEI:
+    """Return the log expected improvement over the best so far."""
+    theta = np.array(note["theta"])
+    model = _posterior(space, units, seen.y, theta, seen.weights)
+    # The best score seen is what `best_index_` will go by. Where scores are noisy, it is far
+    # above what is believed, and a greater one is worth whatever it is worth.
+    believed = model.predict(space.features(units))[0].max(axis=1)
+    incumbent = np.maximum(seen.y.max(), believed + _WORTHWHILE)
+    if len(pending):
+        # What is being tried is believed to come out as expected; so it attracts no twin.
+        expected = model.predict(space.features(pending))[0]
+        y = np.concatenate([np.tile(seen.y, (len(theta), 1)), expected], axis=1)
+        weights = np.concatenate([seen.weights, np.ones(len(pending))])
+        model = _posterior(space, np.concatenate([units, pending]), y, theta, weights)
+    return LogEI(model, incumbent)
+
+
+def _feasible(
+    acquisition: Acquisition,
+    space: Space,
+    units: Array,
+    succeeded: NDArray[np.bool_],
+    rng: np.random.Generator,
+) -> Feasible:
+    """Weigh by the probability that a fit succeeds, which another Gaussian process learns."""
+    kept = _thin(succeeded.astype(float), rng)
+    units, labels = units[kept], succeeded[kept].astype(float)
+    mean, spread = labels.mean(), labels.std()
+    y = (labels - mean) / spread
+    D = _distances(space, units)
+    theta = gaussian.fit(D, y, gaussian.Prior.of_dimension(len(D)))
+    return Feasible(acquisition, _posterior(space, units, y, theta), float((0.5 - mean) / spread))
 
 
 def _thin(y: Array, rng: np.random.Generator) -> NDArray[np.intp]:

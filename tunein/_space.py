@@ -49,7 +49,7 @@ class Space:
         self.names = names
         self.dimensions = dimensions
         self.active = active
-        levels = np.array([dimension.n_levels for dimension in dimensions], dtype=float)
+        levels = np.array(self.n_levels, dtype=float)
         first = 1 if len(active) > 1 else 0
         self._branch_sizes = [math.prod(levels[first:][mask[first:]].tolist()) for mask in active]
         self.size = float(sum(self._branch_sizes))
@@ -112,6 +112,11 @@ class Space:
     def kinds(self) -> list[Kind]:
         """The kind of each coordinate."""
         return [dimension.kind for dimension in self.dimensions]
+
+    @property
+    def n_levels(self) -> list[float]:
+        """The number of values of each coordinate, ``inf`` if no number bounds them."""
+        return [dimension.n_levels for dimension in self.dimensions]
 
     def branch(self, units: Array) -> NDArray[np.intp]:
         """Return the branch in which each point of shape (n, n_coordinates) lies."""

@@ -31,8 +31,10 @@ _N_SCAN = 512
 _N_CLIMBS = 8
 _ROUNDS = 3
 
-# How far a climb may lead in a round if the question is a local one.
-_REACH = 0.1
+# Points looked at near the incumbent, and by how much their numbers differ from its: the logarithm
+# to base 10 of the standard deviation lies between these.
+_N_NEAR = 256
+_LOG_STEP = (-2.0, -0.7)
 
 # Discrete coordinates swept in a round, at most, so that the cost of a step is bounded.
 _N_SWEPT = 24
@@ -111,6 +113,16 @@ def log_ei_gradient(
     return np.log(sd) + log_value, gradient
 
 
+class Acquisition(Protocol):
+    """What is maximised."""
+
+    def __call__(self, x: Array) -> Array:
+        """Return the value at features x of shape (m, g)."""
+
+    def gradient(self, x: Array, columns: NDArray[np.intp]) -> tuple[Array, Array]:
+        """Return values (m,) and gradients (m, c) in the numeric `columns` at features x (m, g)."""
+
+
 class LogEI:
     """The log of expected improvement, the expectation over hyperparameters as well.
 
@@ -145,42 +157,74 @@ def _log_mean(logs: Array) -> Array:
     return np.asarray(top + np.log(np.exp(logs - top).mean(axis=0)))
 
 
+class Feasible:
+    """An acquisition where fits may fail: the log probability that one succeeds is added.
+
+    Gardner, Kusner, Xu, Weinberger & Cunningham 2014, "Bayesian optimization with inequality
+    constraints". What fails has no score that a model of scores could make sense of.
+
+    Parameters
+    ----------
+    acquisition : Acquisition
+        For successful fits.
+    gp : GaussianProcess
+        Of successes and failures as two numbers, with one set of hyperparameters.
+    middle : float
+        Halfway between the two; success is above.
+    """
+
+    def __init__(self, acquisition: Acquisition, gp: GaussianProcess, middle: float) -> None:
+        self._acquisition, self._gp, self._middle = acquisition, gp, middle
+        self._noise = float(np.exp(gp.theta[-1]))
+
+    def __call__(self, x: Array) -> Array:
+        """Return the value at features x of shape (m, g)."""
+        mean, sd = self._gp.predict(x)
+        odds = (mean - self._middle) / np.sqrt(sd**2 + self._noise)
+        return self._acquisition(x) + np.asarray(log_ndtr(odds))
+
+    def gradient(self, x: Array, columns: NDArray[np.intp]) -> tuple[Array, Array]:
+        """Return values (m,) and gradients (m, c) in the numeric `columns` at features x (m, g)."""
+        value, slope = self._acquisition.gradient(x, columns)
+        mean, sd, d_mean, d_sd = self._gp.predict_gradient(x, columns)
+        spread = np.sqrt(sd**2 + self._noise)
+        odds = (mean - self._middle) / spread
+        d_odds = (d_mean - (odds * sd / spread)[:, None] * d_sd) / spread[:, None]
+        log_p = np.asarray(log_ndtr(odds))
+        by_odds = np.exp(-0.5 * odds**2 - _LOG_SQRT_2PI - log_p)
+        return value + log_p, slope + by_odds[:, None] * d_odds
+
+
 def maximise(
-    acquisition: LogEI,
+    acquisition: Acquisition,
     cube: Cube,
     best: Array,
     tried: Collection[bytes],
     rng: np.random.Generator,
-    *,
-    local: bool = False,
 ) -> Array:
-    """Return an untried point of large expected improvement.
+    """Return an untried point of large acquisition.
 
-    A cloud around the `best` observed points and, unless the question is a local one, a Sobol' scan
-    of the cube give starts; from them gradient steps on continuous coordinates, of all at once, and
-    sweeps over discrete ones take turns.
+    A Sobol' scan of the cube and a cloud around the `best` observed points give starts; from them
+    gradient steps on continuous coordinates, of all at once, and sweeps over discrete ones take
+    turns.
 
     Parameters
     ----------
-    acquisition : LogEI
+    acquisition : Acquisition
     cube : Cube
     best : ndarray of shape (k, g)
         The best observed points, snapped.
     tried : collection of bytes
         Keys of points not to return.
     rng : numpy Generator
-    local : bool, default=False
-        Whether to stay near the best points: a model is least certain at the ends of the cube,
-        which makes them look better than they mostly are.
 
     Returns
     -------
     point : ndarray of shape (g,)
         Snapped.
     """
-    cloud = [_around(best, cube.kinds, rng) for _ in range(4 if local else 1)]
-    scan = [] if local else [sobol(_N_SCAN, best.shape[1], rng)]
-    points = cube.snap(np.concatenate(scan + cloud))
+    scan = sobol(_N_SCAN, best.shape[1], rng)
+    points = cube.snap(np.concatenate([scan, _around(best, cube.kinds, rng)]))
     points = points[_fresh(cube, points, tried)]
     if not len(points):
         points = cube.untried(rng, _N_SCAN, tried)
@@ -189,8 +233,7 @@ def maximise(
     here, height = points[order], values[order]
     for _ in range(_ROUNDS):
         before = height.max()
-        climbs = _climb(acquisition, cube, here, _REACH if local else 1.0)
-        for owner, moves in (climbs, _neighbours(cube, here, rng)):
+        for owner, moves in (_climb(acquisition, cube, here), _neighbours(cube, here, rng)):
             fresh = _fresh(cube, moves, tried)
             _take_better(here, height, owner[fresh], moves[fresh], acquisition, cube)
         if height.max() <= before + 1e-6:
@@ -198,12 +241,52 @@ def maximise(
     return np.asarray(here[int(np.argmax(height))])
 
 
+def nearby(
+    acquisition: Acquisition,
+    cube: Cube,
+    incumbent: Array,
+    tried: Collection[bytes],
+    rng: np.random.Generator,
+) -> Array:
+    """Return untried points that differ a little from the incumbent, the best one only.
+
+    About half of the numbers are moved a little, at least to their next value, and every other time
+    one category.
+
+    Parameters
+    ----------
+    acquisition, cube, tried, rng
+        As in `maximise`.
+    incumbent : ndarray of shape (g,)
+        Snapped.
+
+    Returns
+    -------
+    points : ndarray of shape (1, g) or (0, g)
+        Snapped; none if all that were looked at have been tried.
+    """
+    base = np.tile(incumbent, (_N_NEAR, 1))
+    kinds = np.array(cube.kinds)
+    categorical = kinds == "categorical"
+    steps = 10.0 ** rng.uniform(*_LOG_STEP, (_N_NEAR, 1)) * rng.standard_normal(base.shape)
+    for j in np.flatnonzero((kinds == "ordinal") & ~np.isnan(incumbent)):
+        lower, upper = cube.cells(int(j), incumbent[[j]])
+        steps[:, j] = np.copysign(np.maximum(np.abs(steps[:, j]), upper - lower), steps[:, j])
+    target = np.where(categorical, rng.random(base.shape), np.clip(base + steps, 0, 1))
+    chance = np.where(categorical, 0.5 / max(categorical.sum(), 1), 0.5)
+    points = cube.snap(np.where(rng.random(base.shape) < chance, target, base))
+    points = points[_fresh(cube, points, tried)]
+    if not len(points):
+        return points
+    return points[[int(np.argmax(acquisition(cube.features(points))))]]
+
+
 def _take_better(
     here: Array,
     height: Array,
     owner: NDArray[np.intp],
     moves: Array,
-    acquisition: LogEI,
+    acquisition: Acquisition,
     cube: Cube,
 ) -> None:
     """Move each point `here`, of this `height`, to the best of its own moves that is higher."""
@@ -232,13 +315,10 @@ def _around(best: Array, kinds: Sequence[str], rng: np.random.Generator) -> Arra
     return np.where(rng.random(base.shape) < chance, moved, base)
 
 
-def _climb(
-    acquisition: LogEI, cube: Cube, points: Array, reach: float = 1.0
-) -> tuple[NDArray[np.intp], Array]:
+def _climb(acquisition: Acquisition, cube: Cube, points: Array) -> tuple[NDArray[np.intp], Array]:
     """Return which point each move is of, and the moves: up along continuous coordinates.
 
-    No coordinate moves by more than `reach`. All points climb together, as one sum of as many
-    variables: few calls with many points each.
+    All points climb together, as one sum of as many variables: few calls with many points each.
     """
     columns = np.flatnonzero([kind == "continuous" for kind in cube.kinds])
     if not len(columns):
@@ -252,9 +332,8 @@ def _climb(
         return -float(height.sum()), -np.where(absent, 0.0, gradient).ravel()
 
     start = np.where(absent, 0.5, points[:, columns]).ravel()
-    bounds = [(max(u - reach, 0.0), min(u + reach, 1.0)) for u in start.tolist()]
     found: Any = minimize(
-        loss, start, jac=True, bounds=bounds, method="L-BFGS-B",
+        loss, start, jac=True, bounds=[(0.0, 1.0)] * len(start), method="L-BFGS-B",
         options={"maxiter": 20, "maxfun": 30},
     )  # fmt: skip
     climbed = points.copy()

@@ -3,11 +3,11 @@
 Notation, with shapes (n candidates, k folds):
 
     v : (n,)     mean scores, greater is better        f : (n, k)   fold scores, v = mean_k f
-    u = (v - median v) / (max v - median v)            so the upper half of v lies in [0, 1]
+    u = (v - m) / (max v - m)                          so what is above m lies in [0, 1]
 
-(a higher quantile in place of the median where most candidates diverged).
+where m is about the median of candidates drawn at random.
 
-What matters is the order among good candidates. Below the median, u is replaced by its logarithm
+What matters is the order among good candidates. Below m, u is replaced by its logarithm
 and ends at -2: a candidate that diverged must not flatten all others. Then the power of Yeo and
 Johnson (2000, "A new family of power transformations", Biometrika 87) makes the rest as normal as
 it can be; that such a power pays in tuning was seen by Cowen-Rivers et al. 2022 (HEBO, JAIR 74):
@@ -32,15 +32,12 @@ from scipy.optimize import minimize_scalar
 
 Array: TypeAlias = NDArray[np.float64]
 
-# Where the lower half ends, in units of the distance from the median to the best, and where scores
+# Where the lower part ends, in units of the distance from m to the best, and where scores
 # of single folds do, which may be above the best mean.
 _BOTTOM, _TOP = 2.0, 2.0
 
 # A quantile so much farther below the best than the next one lies among candidates that diverged.
 _DIVERGED = 1e3
-
-# Failed candidates lie so far below the worst.
-_FAILURE_GAP = 0.1
 
 # Powers outside would stretch one end beyond what few scores can tell.
 _POWERS = (-2.0, 4.0)
@@ -113,8 +110,12 @@ class Warp:
 
 
 def _middle(v: Array) -> float:
-    """Return the median, or, if that diverged, the next quantile (3/4, 7/8, ...) that did not."""
-    best, level = float(v.max()), 0.5
+    """Return about the median of points drawn at random, or a higher quantile if that diverged.
+
+    A search draws its first ten, and later one in ten, and tries better ones in between. The median
+    of all would rise, and differences among the best that mean nothing would fill the scale.
+    """
+    best, level = float(v.max()), min(0.5, 5 / len(v) + 0.05)
     while True:
         here, following = np.quantile(v, [level, (1 + level) / 2])
         if not best - here > _DIVERGED * (best - following) > 0:
@@ -145,7 +146,7 @@ def observe(scores: Array, fold_scores: Array) -> Observations:
     Parameters
     ----------
     scores : ndarray of shape (n,)
-        Mean scores; not finite for candidates that failed, which come out below the worst.
+        Finite mean scores.
     fold_scores : ndarray of shape (n, k)
         Scores by fold.
 
@@ -153,19 +154,13 @@ def observe(scores: Array, fold_scores: Array) -> Observations:
     -------
     observations : Observations
     """
-    finite = np.isfinite(scores)
-    v, folds = scores[finite], fold_scores[finite]
-    scale = float(max(np.abs(v).max(), np.abs(folds).max())) or 1.0  # no difference overflows
-    v, folds = v / scale, folds / scale
+    scale = float(max(np.abs(scores).max(), np.abs(fold_scores).max())) or 1.0
+    v, folds = scores / scale, fold_scores / scale  # no difference overflows
     warp = Warp(v)
-    t = np.empty(len(scores))
-    t[finite] = warp(v)
-    t[~finite] = t[finite].min() - _FAILURE_GAP
+    t = warp(v)
     spread = float(t.std()) or 1.0
     noise, weights = _fold_noise(folds, warp, spread)
-    every = np.ones(len(scores))
-    every[finite] = weights
-    return Observations((t - t.mean()) / spread, noise, every)
+    return Observations((t - t.mean()) / spread, noise, weights)
 
 
 def _fold_noise(folds: Array, warp: Warp, spread: float) -> tuple[float, Array]:
