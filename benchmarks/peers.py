@@ -356,11 +356,11 @@ def smac(flat: Flat, evaluate: Evaluate, n_iter: int, seed: int, own: Any) -> No
             if len(mine) < len(flat.branches):
                 space.add(InCondition(nodes[p.name], nodes["branch"], mine))
 
+    finite = WorstSoFar()
+
     def objective(config: Any, seed: int = 0) -> float:
-        score = evaluate(flat.decode(dict(config) | fixed))
-        if not math.isfinite(score):
-            raise ValueError("The candidate could not be fitted.")
-        return -score
+        # Its own way, an infinite cost of what raises, ends its search: "y contains NaN".
+        return -finite(evaluate(flat.decode(dict(config) | fixed)))
 
     with tempfile.TemporaryDirectory() as folder:
         scenario = Scenario(

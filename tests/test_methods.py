@@ -213,6 +213,19 @@ def test_a_search_learns(search_class):
     assert search.best_score_ > np.quantile(at_random.cv_results_["mean_test_score"], 0.97)
 
 
+def test_no_branch_is_given_up_for_a_few_bad_points():
+    def narrow_or_plain(params):
+        if params["kind"] == "plain":
+            return 0.9 + 0.01 * params["a"]
+        return math.exp(-(((params["a"] - 0.3) / 0.05) ** 2))
+
+    space = [{"kind": [kind], "a": Real(0, 1)} for kind in ("plain", "narrow", "narrower")]
+    for seed in range(3):
+        search = fitted(BayesSearchCV, space, narrow_or_plain, n_iter=50, random_state=seed)
+        late = [params["kind"] for params in candidates(search)[20:]]
+        assert min(late.count(kind) for kind in ("plain", "narrow", "narrower")) >= 2
+
+
 # --------------------------------------------------------------------- failing candidates
 
 

@@ -16,7 +16,7 @@ from tunein._math.acquisition import Acquisition, Feasible, LogEI, maximise, nea
 from tunein._math.scores import Observations, observe
 from tunein._search import BaseSequentialSearchCV
 from tunein._sklearn import on_one_blas_thread
-from tunein._space import Space
+from tunein._space import Branch, Space
 
 # More observations than this are thinned: the cost of a step stays bounded.
 _MAX_OBSERVATIONS = 300
@@ -33,6 +33,10 @@ _DISTRUST = 4.0
 # An improvement on what the model believes is the best must be worth so much, in standard
 # deviations of the scores: a hill that has been climbed is left.
 _WORTHWHILE = 0.03
+
+# Chance of a point of a branch drawn at random: of a branch whose few points were bad ones a model
+# expects nothing more, though its best may be the best of all.
+_BRANCH = 0.25
 
 # Points spread over the cube first. With fewer, the lengthscales are guesses for long.
 _N_STARTUP = 10
@@ -75,18 +79,23 @@ class BayesSearchCV(BaseSequentialSearchCV):
 
     Notes
     -----
-    The surrogate has a Matern-5/2 kernel with a lengthscale for each parameter, on a cube that is
-    uniform under the prior that the space expresses [2]_, integers at their rounded places [3]_ and
-    categories at equal distances. Its hyperparameters maximise the evidence times priors by
-    closed-form gradients; up to 100 candidates, several sets drawn around the likeliest are
-    believed in at once [4]_. The acquisition is log expected improvement [1]_ over the best score.
+    The surrogate's kernel is half a Matern-5/2 of all parameters together, half a sum of one of
+    each [6]_, with a lengthscale for each, on a cube that is uniform under the prior that the space
+    expresses [2]_, integers at their rounded places [3]_ and categories at equal distances. Its
+    hyperparameters maximise the evidence times priors by closed-form gradients; up to 100
+    candidates, several sets drawn around the likeliest are believed in at once [4]_. The
+    acquisition is log expected improvement [1]_ over the best score, or over the best that the
+    surrogate believes in by at least 0.03 standard deviations.
 
-    Scores are warped to be near normal, those far below the median drawn in [5]_. Scores of single
-    folds, once what is common to a fold is taken away, tell how noisy each candidate's mean is.
-    Candidates whose scores are still to come are believed to turn out as expected; failed ones
-    count as worse than the worst seen. The first ten are spread by a Sobol' sequence; later, one in
-    ten is drawn at random, and two of three are sought near the best so far only. Beyond 300
-    candidates the surrogate sees the best of them and a sample of the rest.
+    Scores are warped to be near normal, those far below what random candidates get drawn in [5]_.
+    Scores of single folds, once what is common to a fold is taken away, tell how noisy each
+    candidate's mean is. Candidates whose scores are still to come are believed to turn out as
+    expected. Where fits failed, a second Gaussian process learns how likely one is to succeed,
+    which weighs the improvement [7]_. The first ten candidates are spread by a Sobol' sequence;
+    later, one in ten is drawn at random, and for two of three a point near the best is preferred
+    unless another promises far more; of a list of dicts, one in four is sought in a dict that is
+    drawn at random. Beyond 300 candidates the surrogate sees the best of them and
+    a sample of the rest.
 
     References
     ----------
@@ -100,6 +109,9 @@ class BayesSearchCV(BaseSequentialSearchCV):
        learning algorithms", NIPS 2012.
     .. [5] A. I. Cowen-Rivers et al., "HEBO: pushing the limits of sample-efficient hyper-parameter
        optimisation", Journal of Artificial Intelligence Research 74, 2022.
+    .. [6] D. Duvenaud, H. Nickisch, C. E. Rasmussen, "Additive Gaussian processes", NIPS 2011.
+    .. [7] J. R. Gardner, M. J. Kusner, Z. E. Xu, K. Q. Weinberger, J. P. Cunningham, "Bayesian
+       optimization with inequality constraints", ICML 2014.
 
     Examples
     --------
@@ -134,7 +146,12 @@ class BayesSearchCV(BaseSequentialSearchCV):
         acquisition: Acquisition = _improvement(space, units, seen, known.pending, note)
         if not succeeded.all():
             acquisition = _feasible(acquisition, space, known.units, succeeded, rng)
-        best = units[np.argsort(-seen.y, kind="stable")[:_N_BEST]]
+        order = np.argsort(-seen.y, kind="stable")
+        if len(space.active) > 1 and rng.random() < _BRANCH:
+            b = int(rng.integers(len(space.active)))
+            best = units[order[space.branch(units[order]) == b][:_N_BEST]]
+            return maximise(acquisition, Branch(space, b), best, known.tried, rng), note
+        best = units[order[:_N_BEST]]
         point = maximise(acquisition, space, best, known.tried, rng)
         if rng.random() < _LOCAL:
             near = nearby(acquisition, space, best[0], known.tried, rng)

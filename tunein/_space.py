@@ -266,6 +266,31 @@ class Space:
         return unit.tobytes()
 
 
+class Branch(Space):
+    """One branch of a space that has several; its points are points of the whole space.
+
+    Parameters
+    ----------
+    whole : Space
+    b : int
+    """
+
+    def __init__(self, whole: Space, b: int) -> None:
+        super().__init__(whole.names, whole.dimensions, whole.active)
+        self._whole = whole
+        self._place = whole.dimensions[0].points(np.array([b]))[0]
+
+    def snap(self, units: Array) -> Array:
+        """Move points to their representatives in this branch."""
+        moved = np.array(units)
+        moved[:, 0] = self._place
+        return super().snap(moved)
+
+    def untried(self, rng: np.random.Generator, n: int, tried: Collection[bytes]) -> Array:
+        """Draw points from anywhere: this branch may be exhausted."""
+        return self._whole.untried(rng, n, tried)
+
+
 def _branch_weights(param_distributions: Any, branches: list[dict[str, Dimension]]) -> list[float]:
     spaces = param_distributions if isinstance(param_distributions, list) else [{}]
     only_lists = not any(hasattr(v, "rvs") for space in spaces for v in space.values())

@@ -28,8 +28,8 @@ _LOG_SQRT_2PI = 0.5 * np.log(2 * np.pi)
 
 # Points scanned, of which so many are climbed from, all at once.
 _N_SCAN = 512
-_N_CLIMBS = 8
-_ROUNDS = 3
+_N_CLIMBS = 5
+_ROUNDS = 2
 
 # Points looked at near the incumbent, and by how much their numbers differ from its: the logarithm
 # to base 10 of the standard deviation lies between these.
