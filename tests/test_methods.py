@@ -268,6 +268,40 @@ def test_failed_candidates_are_not_sought(search_class):
     assert np.mean(np.array(late) < 0.5) > 0.65
 
 
+@pytest.mark.parametrize("n_failed", [1, 339])
+def test_a_rare_kind_of_outcome_among_many_is_not_lost(n_failed):
+    space = Space.parse({"a": Real(0, 1), "b": list("xyz")})
+    generator = np.random.default_rng(0)
+    units = space.untried(generator, 340, set())
+    scores = units[:, 0].copy()
+    scores[generator.permutation(340)[:n_failed]] = np.nan
+    tried = {Space.key(unit) for unit in units}
+    for seed in range(5):
+        known = Known(units, scores[:, None], units[:0], tried, 340, None)
+        point, note = BayesSearchCV(None, {})._ask(space, known, np.random.default_rng(seed))
+        assert Space.key(point) not in tried
+        assert note is None or np.isfinite(note["success"]).all()
+
+
+def test_combinations_that_fail_are_learned():
+    good = {"a": "x", "b": "y", "c": "z"}
+
+    def one_partner_each(params):
+        return params["u"] if good[params["one"]] == params["other"] else math.nan
+
+    space = {"one": list("abc"), "other": list("xyz"), "u": Real(0, 1)}
+    failed = []
+    for seed in range(3):
+        search = search_of(BayesSearchCV, space, one_partner_each, n_iter=50, random_state=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            search.fit(X)
+        failed.append(np.isnan(search.cv_results_["mean_test_score"][30:]).mean())
+        assert search.best_score_ > 0.95
+    # Two in three of random candidates fail.
+    assert np.mean(failed) < 0.4
+
+
 @pytest.mark.filterwarnings("ignore:One or more of the test scores")
 @both_searches
 def test_a_fold_that_fails_fails_its_candidate(search_class):

@@ -145,7 +145,11 @@ class BayesSearchCV(BaseSequentialSearchCV):
         note = self._believe(space, units, seen, known.note, len(known.units), rng)
         acquisition: Acquisition = _improvement(space, units, seen, known.pending, note)
         if not succeeded.all():
-            acquisition = _feasible(acquisition, space, known.units, succeeded, rng)
+            stale = note is not known.note or "success" not in note
+            theta = None if stale else np.array(note["success"])
+            model, middle = _success(space, known.units, succeeded, theta, rng)
+            note = {**note, "success": model.theta.tolist()}
+            acquisition = Feasible(acquisition, model, middle)
         order = np.argsort(-seen.y, kind="stable")
         if len(space.active) > 1 and rng.random() < _BRANCH:
             b = int(rng.integers(len(space.active)))
@@ -224,21 +228,30 @@ def _improvement(
     return LogEI(model, incumbent)
 
 
-def _feasible(
-    acquisition: Acquisition,
+def _success(
     space: Space,
     units: Array,
     succeeded: NDArray[np.bool_],
+    theta: Array | None,
     rng: np.random.Generator,
-) -> Feasible:
-    """Weigh by the probability that a fit succeeds, which another Gaussian process learns."""
-    kept = _thin(succeeded.astype(float), rng)
+) -> tuple[gaussian.GaussianProcess, float]:
+    """Return a Gaussian process of which fits succeed, and where between both it says neither.
+
+    Its hyperparameters are those of an earlier one, `theta`, or fitted if that is None.
+    """
+    # Of many trials, all of the rarer kind are kept, up to a third of what a model is told of.
+    rare = succeeded.mean() < 0.5
+    kept = _thin((succeeded == rare).astype(float), rng)
     units, labels = units[kept], succeeded[kept].astype(float)
     mean, spread = labels.mean(), labels.std()
-    y = (labels - mean) / spread
+    y, middle = (labels - mean) / spread, float((0.5 - mean) / spread)
+    if theta is not None:
+        return gaussian.GaussianProcess(
+            space.features(units), y, theta, space.kinds, space.n_levels
+        ), middle
     D = _distances(space, units)
-    theta = gaussian.fit(D, y, gaussian.Prior.of_dimension(len(D)))
-    return Feasible(acquisition, _posterior(space, units, y, theta), float((0.5 - mean) / spread))
+    fitted = gaussian.fit(D, y, gaussian.Prior.of_dimension(len(D)))
+    return _posterior(space, units, y, fitted), middle
 
 
 def _thin(y: Array, rng: np.random.Generator) -> NDArray[np.intp]:
