@@ -215,8 +215,8 @@ def _improvement(
     """Return the log expected improvement over the best so far."""
     theta = np.array(note["theta"])
     model = _posterior(space, units, seen.y, theta, seen.weights)
-    # The best score seen is what `best_index_` will go by. Where scores are noisy, it is far
-    # above what is believed, and a greater one is worth whatever it is worth.
+    # The best score seen is what `best_index_` will go by. Where scores are noisy it lies far above
+    # what is believed, and any greater one counts; elsewhere the improvement must be worth it.
     believed = model.predict(space.features(units))[0].max(axis=1)
     incumbent = np.maximum(seen.y.max(), believed + _WORTHWHILE)
     if len(pending):
