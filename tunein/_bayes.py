@@ -147,8 +147,8 @@ class BayesSearchCV(BaseSequentialSearchCV):
         if not succeeded.all():
             stale = note is not known.note or "success" not in note
             theta = None if stale else np.array(note["success"])
-            model, middle = _success(space, known.units, succeeded, theta, rng)
-            note = {**note, "success": model.theta.tolist()}
+            model, middle, theta = _success(space, known.units, succeeded, theta, rng)
+            note = {**note, "success": theta.tolist()}
             acquisition = Feasible(acquisition, model, middle)
         order = np.argsort(-seen.y, kind="stable")
         if len(space.active) > 1 and rng.random() < _BRANCH:
@@ -217,7 +217,7 @@ def _improvement(
     model = _posterior(space, units, seen.y, theta, seen.weights)
     # The best score seen is what `best_index_` will go by. Where scores are noisy it lies far above
     # what is believed, and any greater one counts; elsewhere the improvement must be worth it.
-    believed = model.predict(space.features(units))[0].max(axis=1)
+    believed = model.predict(model.x)[0].max(axis=1)
     incumbent = np.maximum(seen.y.max(), believed + _WORTHWHILE)
     if len(pending):
         # What is being tried is believed to come out as expected; so it attracts no twin.
@@ -234,10 +234,10 @@ def _success(
     succeeded: NDArray[np.bool_],
     theta: Array | None,
     rng: np.random.Generator,
-) -> tuple[gaussian.GaussianProcess, float]:
+) -> tuple[gaussian.GaussianProcess, float, Array]:
     """Return a Gaussian process of which fits succeed, and where between both it says neither.
 
-    Its hyperparameters are those of an earlier one, `theta`, or fitted if that is None.
+    And its hyperparameters: those of an earlier one, `theta`, or fitted if that is None.
     """
     # Of many trials, all of the rarer kind are kept, up to a third of what a model is told of.
     rare = succeeded.mean() < 0.5
@@ -245,13 +245,10 @@ def _success(
     units, labels = units[kept], succeeded[kept].astype(float)
     mean, spread = labels.mean(), labels.std()
     y, middle = (labels - mean) / spread, float((0.5 - mean) / spread)
-    if theta is not None:
-        return gaussian.GaussianProcess(
-            space.features(units), y, theta, space.kinds, space.n_levels
-        ), middle
-    D = _distances(space, units)
-    fitted = gaussian.fit(D, y, gaussian.Prior.of_dimension(len(D)))
-    return _posterior(space, units, y, fitted), middle
+    if theta is None:
+        D = _distances(space, units)
+        theta = gaussian.fit(D, y, gaussian.Prior.of_dimension(len(D)))
+    return _posterior(space, units, y, theta), middle, theta
 
 
 def _thin(y: Array, rng: np.random.Generator) -> NDArray[np.intp]:

@@ -23,7 +23,8 @@ Log-evidence and gradient, with a = K^-1 y (Rasmussen & Williams 2006, 5.8 and 5
 Each coordinate is embedded so that its squared distance is Euclidean, hence K positive definite:
 numbers as they are (integers at their rounded places, Garrido-Merchan & Hernandez-Lobato 2020),
 categories at the corners of a simplex with unit edges, and a coordinate that a point lacks at the
-centre of either. So parameters of other branches add next to nothing beyond the branch itself.
+centre of either. So parameters of other branches add next to nothing to r beyond the branch itself;
+to the sum of the C(r_j), what both points lack adds a constant.
 """
 
 from __future__ import annotations
@@ -81,11 +82,16 @@ def _at_centre(x: Array) -> Array:
     return np.where(np.isnan(x), 0.5, x)
 
 
-def matern52(r: Array) -> tuple[Array, Array]:
-    """Return M(r) and dM/dr."""
+def matern52(r: Array) -> Array:
+    """Return M(r)."""
     q = np.sqrt(5 * r)
-    decay = np.exp(-q)
-    return (1 + q + q * q / 3) * decay, -5 / 6 * (1 + q) * decay
+    return np.asarray((1 + q + q * q / 3) * np.exp(-q))
+
+
+def matern52_slope(r: Array) -> Array:
+    """Return dM/dr."""
+    q = np.sqrt(5 * r)
+    return np.asarray(-5 / 6 * (1 + q) * np.exp(-q))
 
 
 def rational_quadratic(r: Array) -> tuple[Array, Array]:
@@ -153,9 +159,9 @@ def log_posterior(
     """
     g, n = len(D), len(y)
     precision, signal, noise = np.exp(-2 * theta[:g]), np.exp(theta[g]), np.exp(theta[g + 1])
-    joint, joint_slope = matern52((precision @ D.reshape(g, -1)).reshape(n, n))
+    r = (precision @ D.reshape(g, -1)).reshape(n, n)
     single, single_slope = rational_quadratic(precision[:, None, None] * D)
-    k = (1 - _ADDITIVE) * joint + _ADDITIVE * single.mean(axis=0)
+    k = (1 - _ADDITIVE) * matern52(r) + _ADDITIVE * single.mean(axis=0)
     weights = np.ones(n) if weights is None else weights
     K = signal * k
     K[np.diag_indices(n)] += noise * weights + _JITTER * signal
@@ -169,7 +175,7 @@ def log_posterior(
     S = 0.5 * (np.outer(a, a) - K_inv)  # d log p / d K
     gradient = np.empty_like(theta)
     # dr_j/d log l_j = -2 r_j
-    slope = (1 - _ADDITIVE) * joint_slope + _ADDITIVE / g * single_slope
+    slope = (1 - _ADDITIVE) * matern52_slope(r) + _ADDITIVE / g * single_slope
     gradient[:g] = -2 * signal * precision * np.einsum("jab,jab,ab->j", D, slope, S)
     gradient[g] = signal * (np.sum(S * k) + _JITTER * np.trace(S))
     gradient[g + 1] = noise * (np.diag(S) @ weights)
@@ -329,10 +335,8 @@ class GaussianProcess:
             halves += term
             np.reciprocal(term, out=term)
             out += term
-        q = np.sqrt(np.maximum(10 * (halves - len(D)), 0))
-        joint = (1 + q + q * q / 3) * np.exp(-q)
         out *= _ADDITIVE / len(D)
-        out += (1 - _ADDITIVE) * joint
+        out += (1 - _ADDITIVE) * matern52(2 * np.maximum(halves - len(D), 0))
         out *= self._signal[:, None, None]
 
     def _shaped(self, values: Array) -> Array:
@@ -372,7 +376,7 @@ class GaussianProcess:
         D = squared_distances(x, self.x, self._kinds, self._n_levels)
         r = np.einsum("sj,jmn->smn", self._precision, D)
         precision = self._precision[:, None, None, columns]
-        joint = matern52(r)[1][..., None]
+        joint = matern52_slope(r)[..., None]
         single = rational_quadratic(precision * np.moveaxis(D[columns], 0, -1))[1]
         by_r = self._signal[:, None, None, None] * (
             (1 - _ADDITIVE) * joint + _ADDITIVE / len(D) * single
