@@ -21,7 +21,8 @@ def model_of(space, n, objective, seed=0, noise=1e-4):
     y = np.array([objective(space.decode(unit)) for unit in units], dtype=float)
     y = (y - y.mean()) / (y.std() or 1)
     levels = [dimension.n_levels for dimension in space.dimensions]
-    theta = np.append(np.full(len(levels), np.log(0.5)), [0.0, np.log(noise)])
+    n_free = sum(n > 1 for n in levels)
+    theta = np.append(np.full(n_free, np.log(0.5)), [0.0, np.log(noise)])
     x = space.features(units)
     model = gp.GaussianProcess(x, y, theta, space.kinds, levels)
     incumbent = float(model.predict(x)[0].max())
@@ -217,6 +218,21 @@ def test_of_the_points_nearby_the_most_promising_one_is_returned():
     for at, sign in ((0.2, 1), (0.6, -1)):
         found = acquisition.nearby(log_ei_of(model, 0.5), space, np.array([at]), set(), rng())
         assert 0 < sign * (found[0, 0] - at) < 0.5
+
+
+def test_the_next_value_is_nearby_where_values_lie_closer_and_closer():
+    space = Space.parse({"n": Integer(1, 10_000, log=True)})
+    model, _, _, _ = model_of(space, 9, lambda params: -abs(params["n"] - 2))
+    one = next(space.encode({"n": 1}))[0]
+    found = acquisition.nearby(log_ei_of(model, 0.0), space, one, {Space.key(one)}, rng())
+    swept = acquisition._neighbours(space, one[None], rng())[1]
+    assert 2 in {space.decode(point)["n"] for point in swept}
+    assert space.decode(found[0])["n"] in (2, 3)
+    clouds = [
+        acquisition.nearby(log_ei_of(model, 0.0), space, one, {Space.key(one)}, rng(seed))
+        for seed in range(10)
+    ]
+    assert 2 in {space.decode(cloud[0])["n"] for cloud in clouds}
 
 
 def test_nothing_nearby_is_left_of_a_space_that_was_tried_whole():

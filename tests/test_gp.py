@@ -81,7 +81,7 @@ def test_lengthscales_are_believed_to_grow_with_the_dimension():
     assert modes[0][0] < modes[1][0] < modes[2][0]
     assert gp.Prior.of_dimension(0).mode(0).shape == (2,)
     for g, mode in zip((1, 4, 100), modes, strict=True):
-        low, high = gp._bounds(g).T
+        low, high = gp.Prior.of_dimension(g).bounds(g).T
         assert ((mode >= low) & (mode <= high)).all()
 
 
@@ -142,7 +142,7 @@ def test_a_start_is_no_more_than_a_hint(start):
     prior = gp.Prior.of_dimension(3)
     best = gp.log_posterior(gp.fit(distances(x), y, prior), distances(x), y, prior)[0]
     theta = gp.fit(distances(x), y, prior, start)
-    low, high = gp._bounds(3).T
+    low, high = gp.Prior.of_dimension(3).bounds(3).T
     assert ((theta >= low) & (theta <= high)).all()
     at_mode = gp.log_posterior(prior.mode(3), distances(x), y, prior)[0]
     found = gp.log_posterior(theta, distances(x), y, prior)[0]
@@ -175,7 +175,9 @@ def test_few_constant_and_repeated_observations_are_fitted(y, same_place):
 def test_three_hundred_repeated_observations_of_a_strong_signal_are_factored():
     x = np.repeat(points(3), 100, axis=0)
     y = np.tile([1.0, -1.0], 150)
-    theta = np.array([*gp._bounds(3)[:3, 1], gp._LOG_SIGNAL[1], gp._LOG_NOISE[0]])
+    theta = np.array(
+        [*gp.Prior.of_dimension(3).bounds(3)[:3, 1], gp._LOG_SIGNAL[1], gp._LEAST_LOG_NOISE]
+    )
     model = gp.GaussianProcess(x, y, theta, KINDS, LEVELS)
     mean, sd = model.predict(x[::100])
     assert np.isfinite(mean).all()
@@ -293,7 +295,7 @@ def test_draws_surround_the_mode_and_keep_the_bounds():
     prior = gp.Prior.of_dimension(3)
     mode = gp.fit(D, y, prior)
     draws = gp.draw(mode, D, y, prior, None, rng, 400)
-    low, high = gp._bounds(3).T
+    low, high = gp.Prior.of_dimension(3).bounds(3).T
     assert draws.shape == (400, 5)
     assert ((draws >= low) & (draws <= high)).all()
     # What matters is known better than what does not.

@@ -303,6 +303,27 @@ def test_combinations_that_fail_are_learned():
 
 
 @pytest.mark.filterwarnings("ignore:One or more of the test scores")
+def test_the_best_scores_are_found_where_fits_fail_beside_them():
+    def rising_to_a_cliff(params):
+        return math.nan if params["a"] > 0.7 else params["a"] - (params["b"] - 0.5) ** 2
+
+    def good_inside(params):
+        a, b = params["a"], params["b"]
+        return math.nan if a > 0.8 or b < 0.2 else -((a - 0.6) ** 2) - (b - 0.4) ** 2
+
+    space, failed = {"a": Real(0, 1), "b": Real(0, 1)}, {}
+    for objective, best in ((rising_to_a_cliff, 0.7), (good_inside, 0.0)):
+        failed[objective] = []
+        for seed in range(3):
+            search = fitted(BayesSearchCV, space, objective, n_iter=40, random_state=seed)
+            assert search.best_score_ > best - 0.01
+            failed[objective].append(np.isnan(search.cv_results_["mean_test_score"][20:]).mean())
+    # Close to the cliff every other one fails, at the least.
+    assert np.mean(failed[rising_to_a_cliff]) < 0.85
+    assert np.mean(failed[good_inside]) < 0.6
+
+
+@pytest.mark.filterwarnings("ignore:One or more of the test scores")
 @both_searches
 def test_a_fold_that_fails_fails_its_candidate(search_class):
     search = search_of(search_class, {"a": Real(0, 1)}, half_a_number, n_iter=14)
@@ -335,6 +356,20 @@ def test_a_constant_score_spreads_the_candidates(search_class, kind):
         low, high = np.percentile([params["a"] for params in candidates(search)], [20, 80])
         assert low < -1
         assert high > 1
+
+
+@both_searches
+def test_scores_that_differ_by_rounding_alone_teach_nothing(search_class):
+    space = {"a": Real(0, 1), "b": Real(0, 1)}
+    equal = fitted(search_class, space, lambda params: 0.3, n_iter=25, random_state=0)
+    rounded = fitted(
+        search_class,
+        space,
+        lambda params: 0.1 + 0.2 if params["a"] > 0.5 else 0.3,
+        n_iter=25,
+        random_state=0,
+    )
+    assert candidates(rounded) == candidates(equal)
 
 
 @both_searches

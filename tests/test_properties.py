@@ -466,7 +466,7 @@ def test_a_gaussian_process_is_fitted_to_any_few_points(data, scale):
     n_levels = [3.0] * len(columns)
     D = gp.squared_distances(x, x, columns, n_levels)
     theta = gp.fit(D, y, gp.Prior.of_dimension(len(columns)))
-    bounds = gp._bounds(len(columns))
+    bounds = gp.Prior.of_dimension(len(columns)).bounds(len(columns))
     assert ((theta >= bounds[:, 0]) & (theta <= bounds[:, 1])).all()
     model = gp.GaussianProcess(x, y, theta, columns, n_levels)
     new = np.vstack([x, np.full_like(x[:1], np.nan), np.zeros_like(x[:1]), np.ones_like(x[:1])])
@@ -484,7 +484,7 @@ def test_a_gaussian_process_of_any_hyperparameters_answers(data, log_length, log
     x, y, columns = data
     n_levels = [3.0] * len(columns)
     theta = np.array([log_length] * len(columns) + [0.0, log_noise])
-    theta = np.clip(theta, *gp._bounds(len(columns)).T)
+    theta = np.clip(theta, *gp.Prior.of_dimension(len(columns)).bounds(len(columns)).T)
     model = gp.GaussianProcess(x, y, theta, columns, n_levels)
     mean, sd = model.predict(np.vstack([x, np.full_like(x, 0.5)]))
     assert np.isfinite(mean).all()

@@ -110,6 +110,27 @@ def test_gradient_of_the_evidence_is_that_of_finite_differences(seed):
     np.testing.assert_allclose(gradient, numeric, rtol=1e-6, atol=1e-7)
 
 
+def test_a_coordinate_of_one_value_changes_nothing():
+    x, y = mixed_points(20), np.random.default_rng(0).standard_normal(20)
+    theta = np.append(np.linspace(-1, 0.5, 4), [0.2, -3.0])
+    more = np.insert(x, 2, 0.5, axis=1)
+    kinds, levels = [*MIXED_KINDS], [*MIXED_LEVELS]
+    kinds.insert(2, "ordinal")
+    levels.insert(2, 1)
+    D = gp.squared_distances(x, x, MIXED_KINDS, MIXED_LEVELS)
+    np.testing.assert_array_equal(gp.squared_distances(more, more, kinds, levels), D)
+    plain = gp.GaussianProcess(x, y, theta, MIXED_KINDS, MIXED_LEVELS)
+    padded = gp.GaussianProcess(more, y, theta, kinds, levels)
+    columns = np.array([j for j, kind in enumerate(MIXED_KINDS) if kind == "continuous"])
+    shifted = columns + (columns >= 2)
+    for one, other in zip(
+        plain.predict_gradient(x[:5], columns),
+        padded.predict_gradient(more[:5], shifted),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
 def central_difference(function, t, h=1e-4):
     """Fourth-order central difference."""
     return (
@@ -163,8 +184,9 @@ def test_the_probability_of_success_and_its_gradient(seed):
     point, columns = np.array([0.3, 0.6, 0.5, 1.0]), np.array([0, 1])
     value, gradient = both.gradient(point[None], columns)
     mean, sd = labels.predict(point[None])
-    p = stats.norm.sf(0.1, mean, np.sqrt(sd**2 + np.exp(-3.0)))
-    assert value[0] == pytest.approx(improvement(point[None])[0] + np.log(p[0]), rel=1e-12)
+    log_p = stats.norm.logsf(0.1, mean, np.sqrt(sd**2 + np.exp(-3.0)))[0]
+    weight = log_p + acquisition._RELUCTANCE * min(log_p - np.log(0.5), 0)
+    assert value[0] == pytest.approx(improvement(point[None])[0] + weight, rel=1e-12)
     assert value[0] == pytest.approx(both(point[None])[0], rel=1e-12)
     numeric = [
         central_difference(lambda t, j=j: both(_with(point, j, t)[None])[0], point[j])

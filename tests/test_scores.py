@@ -60,6 +60,15 @@ def test_means_that_differ_by_rounding_are_ties():
     assert y[6] > y[7] > y[8] > y[9]
 
 
+@pytest.mark.parametrize("scale", [1e-150, 1.0, -1.0, 1e150])
+def test_scores_that_are_equal_but_for_rounding_are_equal(scale):
+    v = scale * np.array([0.1 + 0.2, 0.3, 0.3, 0.3])
+    assert not observe(v, v[:, None]).y.any()
+    far = np.append(v, -1e30 * abs(scale))
+    assert np.ptp(observe(far, far[:, None]).y[:4]) == 0
+    np.testing.assert_array_equal(told.merge_ties(np.arange(4.0)), np.arange(4.0))
+
+
 def test_folds_may_be_farther_apart_than_the_means_are_from_zero():
     folds = np.array([[1e300, -1e300], [1e-9, 2e-9], [3e-9, 3e-9], [-1e300, 1e300], [0.0, 1e-9]])
     seen = observe(folds.mean(axis=1), folds)

@@ -38,6 +38,10 @@ _WORTHWHILE = 0.03
 # expects nothing more, though its best may be the best of all.
 _BRANCH = 0.25
 
+# Share of the variance of success and failure that may be noise. With more, a border between the two
+# is explained as noise, and never learned.
+_MOST_LABEL_NOISE = 0.1
+
 # Points spread over the cube first. With fewer, the lengthscales are guesses for long.
 _N_STARTUP = 10
 
@@ -190,23 +194,17 @@ class BayesSearchCV(BaseSequentialSearchCV):
 
 
 def _distances(space: Space, units: Array) -> Array:
-    """Return squared distances by coordinate, of those that have more than one value."""
-    free = np.flatnonzero(np.array(space.n_levels) > 1)
-    x = space.features(units)[:, free]
-    n_levels = [space.n_levels[j] for j in free]
-    return gaussian.squared_distances(x, x, [space.kinds[j] for j in free], n_levels)
+    """Return squared distances by coordinate."""
+    x = space.features(units)
+    return gaussian.squared_distances(x, x, space.kinds, space.n_levels)
 
 
 def _posterior(
-    space: Space, units: Array, y: Array, free_theta: Array, weights: Array | None = None
+    space: Space, units: Array, y: Array, theta: Array, weights: Array | None = None
 ) -> gaussian.GaussianProcess:
-    """Return a Gaussian process, given hyperparameters of what `_distances` looks at."""
-    theta = np.zeros((*free_theta.shape[:-1], len(space.dimensions) + 2))
-    # A coordinate with one value tells nothing, and its lengthscale is anyone's guess.
-    theta[..., np.array([*space.n_levels, np.inf, np.inf]) > 1] = free_theta
-    return gaussian.GaussianProcess(
-        space.features(units), y, theta, space.kinds, space.n_levels, weights
-    )
+    """Return a Gaussian process of points of the space."""
+    x = space.features(units)
+    return gaussian.GaussianProcess(x, y, theta, space.kinds, space.n_levels, weights)
 
 
 def _improvement(
@@ -247,7 +245,8 @@ def _success(
     y, middle = (labels - mean) / spread, float((0.5 - mean) / spread)
     if theta is None:
         D = _distances(space, units)
-        theta = gaussian.fit(D, y, gaussian.Prior.of_dimension(len(D)))
+        prior = gaussian.Prior.of_dimension(len(D), most_noise=_MOST_LABEL_NOISE)
+        theta = gaussian.fit(D, y, prior)
     return _posterior(space, units, y, theta), middle, theta
 
 

@@ -20,6 +20,7 @@ from tunein._dimensions import Array, same_value
 from tunein._evaluation import Evaluation, Evaluator, evaluate_fold
 from tunein._history import History, Known, Proposal, Score
 from tunein._math.design import sobol
+from tunein._math.scores import merge_ties
 from tunein._sklearn import (
     BaseSearchCV,
     IntervalConstraint,
@@ -394,7 +395,7 @@ def _lookback(n_workers: int, n_folds: int) -> int:
 def _is_telling(scores: Array) -> bool:
     """Tell whether there is anything to learn: a model of equal scores would only see borders."""
     finite = np.isfinite(scores)
-    return bool(finite.any()) and not (finite.all() and scores.min() == scores.max())
+    return bool(finite.any()) and not (finite.all() and len(set(merge_ties(scores))) == 1)
 
 
 def _first_free(

@@ -26,15 +26,27 @@ Array: TypeAlias = NDArray[np.float64]
 
 _LOG_SQRT_2PI = 0.5 * np.log(2 * np.pi)
 
+# Differences in log that mean nothing: were they looked at, rounding would decide between points
+# that are as good, and another machine might decide otherwise.
+_RESOLUTION = 1e-6
+
 # Points scanned, of which so many are climbed from, all at once.
 _N_SCAN = 512
 _N_CLIMBS = 5
 _ROUNDS = 2
 
+# Widths of its cell by which the next value of a number may be reached, be that in a narrower one.
+_BEYOND = 0.6
+
 # Points looked at near the incumbent, and by how much their numbers differ from its: the logarithm
 # to base 10 of the standard deviation lies between these.
 _N_NEAR = 256
 _LOG_STEP = (-2.0, -0.7)
+
+# What more probably fails than not counts less by this power of its probability over one half: an
+# improvement that is expected where nothing has succeeded is an extrapolation.
+_RELUCTANCE = 10.0
+_LOG_HALF = float(np.log(0.5))
 
 # Discrete coordinates swept in a round, at most, so that the cost of a step is bounded.
 _N_SWEPT = 24
@@ -161,7 +173,9 @@ class Feasible:
     """An acquisition where fits may fail: the log probability that one succeeds is added.
 
     Gardner, Kusner, Xu, Weinberger & Cunningham 2014, "Bayesian optimization with inequality
-    constraints". What fails has no score that a model of scores could make sense of.
+    constraints". What fails has no score that a model of scores could make sense of, so beyond a
+    border it goes on as before, and may promise more than any probability could offset. Hence
+    points that more probably fail are left until little else is to be gained.
 
     Parameters
     ----------
@@ -180,8 +194,8 @@ class Feasible:
     def __call__(self, x: Array) -> Array:
         """Return the value at features x of shape (m, g)."""
         mean, sd = self._gp.predict(x)
-        odds = (mean - self._middle) / np.sqrt(sd**2 + self._noise)
-        return self._acquisition(x) + np.asarray(log_ndtr(odds))
+        log_p = log_ndtr((mean - self._middle) / np.sqrt(sd**2 + self._noise))
+        return np.asarray(self._acquisition(x) + self._weight(log_p))
 
     def gradient(self, x: Array, columns: NDArray[np.intp]) -> tuple[Array, Array]:
         """Return values (m,) and gradients (m, c) in the numeric `columns` at features x (m, g)."""
@@ -190,9 +204,14 @@ class Feasible:
         spread = np.sqrt(sd**2 + self._noise)
         odds = (mean - self._middle) / spread
         d_odds = (d_mean - (odds * sd / spread)[:, None] * d_sd) / spread[:, None]
-        log_p = np.asarray(log_ndtr(odds))
+        log_p = log_ndtr(odds)
         by_odds = np.exp(-0.5 * odds**2 - _LOG_SQRT_2PI - log_p)
-        return value + log_p, slope + by_odds[:, None] * d_odds
+        by_odds = np.where(log_p < _LOG_HALF, 1 + _RELUCTANCE, 1) * by_odds
+        return np.asarray(value + self._weight(log_p)), slope + by_odds[:, None] * d_odds
+
+    @staticmethod
+    def _weight(log_p: Array) -> Array:
+        return np.asarray(log_p + _RELUCTANCE * np.minimum(log_p - _LOG_HALF, 0))
 
 
 def maximise(
@@ -229,16 +248,16 @@ def maximise(
     if not len(points):
         points = cube.untried(rng, _N_SCAN, tried)
     values = acquisition(cube.features(points))
-    order = np.argsort(-values, kind="stable")[:_N_CLIMBS]
+    order = ranking(values)[:_N_CLIMBS]
     here, height = points[order], values[order]
     for _ in range(_ROUNDS):
         before = height.max()
         for owner, moves in (_climb(acquisition, cube, here), _neighbours(cube, here, rng)):
             fresh = _fresh(cube, moves, tried)
             _take_better(here, height, owner[fresh], moves[fresh], acquisition, cube)
-        if height.max() <= before + 1e-6:
+        if height.max() <= before + _RESOLUTION:
             break
-    return np.asarray(here[int(np.argmax(height))])
+    return np.asarray(here[ranking(height)[0]])
 
 
 def nearby(
@@ -251,7 +270,7 @@ def nearby(
     """Return untried points that differ a little from the incumbent, the best one only.
 
     About half of the numbers are moved a little, at least to their next value, and every other time
-    one category.
+    about one category is drawn anew.
 
     Parameters
     ----------
@@ -271,14 +290,20 @@ def nearby(
     steps = 10.0 ** rng.uniform(*_LOG_STEP, (_N_NEAR, 1)) * rng.standard_normal(base.shape)
     for j in np.flatnonzero((kinds == "ordinal") & ~np.isnan(incumbent)):
         lower, upper = cube.cells(int(j), incumbent[[j]])
-        steps[:, j] = np.copysign(np.maximum(np.abs(steps[:, j]), upper - lower), steps[:, j])
+        least = _BEYOND * (upper - lower)
+        steps[:, j] = np.copysign(np.maximum(np.abs(steps[:, j]), least), steps[:, j])
     target = np.where(categorical, rng.random(base.shape), np.clip(base + steps, 0, 1))
     chance = np.where(categorical, 0.5 / max(categorical.sum(), 1), 0.5)
     points = cube.snap(np.where(rng.random(base.shape) < chance, target, base))
     points = points[_fresh(cube, points, tried)]
     if not len(points):
         return points
-    return points[[int(np.argmax(acquisition(cube.features(points))))]]
+    return points[ranking(acquisition(cube.features(points)))[:1]]
+
+
+def ranking(values: Array) -> NDArray[np.intp]:
+    """Return the order of falling acquisition, the first first where values are about equal."""
+    return np.argsort(-np.round(values / _RESOLUTION), kind="stable")
 
 
 def _take_better(
@@ -293,8 +318,8 @@ def _take_better(
     if not len(moves):
         return
     heights = acquisition(cube.features(moves))
-    for i in np.argsort(heights, kind="stable"):  # the best of each comes last
-        if heights[i] > height[owner[i]]:
+    for i in ranking(heights):
+        if heights[i] > height[owner[i]] + _RESOLUTION:
             here[owner[i]], height[owner[i]] = moves[i], heights[i]
 
 
@@ -357,7 +382,7 @@ def _neighbours(
         values = (np.arange(16) + rng.random((len(here), 16))) / 16
         if cube.kinds[j] == "ordinal":
             lower, upper = cube.cells(j, points[here, j])
-            steps = (upper - lower)[:, None] * np.array([-3, -2, -1, 1, 2, 3])
+            steps = (upper - lower)[:, None] * np.array([-3, -2, -1, -_BEYOND, _BEYOND, 1, 2, 3])
             values = np.concatenate([values, points[here, j, None] + steps], axis=1)
         block = np.repeat(points[here], values.shape[1], axis=0)
         block[:, j] = np.clip(values, 0, 1).ravel()

@@ -44,7 +44,7 @@ Array: TypeAlias = NDArray[np.float64]
 # Bounds of the log-hyperparameters: from where a kernel is noise to where it is flat.
 _LOG_LENGTHSCALE = (np.log(5e-3), np.log(1e2))
 _LOG_SIGNAL = (np.log(5e-2), np.log(2e1))
-_LOG_NOISE = (np.log(1e-6), np.log(1e0))
+_LEAST_LOG_NOISE = np.log(1e-6)
 
 # Added to the diagonal beside the noise, relative to the signal: repeated points stay factorable.
 _JITTER = 1e-8
@@ -61,20 +61,27 @@ def squared_distances(x: Array, z: Array, kinds: Sequence[str], n_levels: Sequen
 
     Parameters
     ----------
-    x, z : ndarray of shape (m, g), (n, g)
+    x, z : ndarray of shape (m, c), (n, c)
         Feature coordinates in [0, 1]; NaN where a point lacks the coordinate.
     kinds : sequence of {"continuous", "ordinal", "categorical"}
     n_levels : sequence of float
-        Numbers of categories.
+        Numbers of values. The g coordinates that have more than one are looked at.
     """
+    free = _free(n_levels)
+    x, z = x[:, free], z[:, free]
     a, b = _at_centre(x).T[:, :, None], _at_centre(z).T[:, None, :]
     out = (a - b) ** 2
-    for j, kind in enumerate(kinds):
-        if kind == "categorical":
-            lacks_a, lacks_b = np.isnan(x[:, j, None]), np.isnan(z[None, :, j])
-            out[j] = (a[j] != b[j]) & ~lacks_a & ~lacks_b
-            out[j][lacks_a != lacks_b] = (1 - 1 / n_levels[j]) / 2
+    for i, j in enumerate(free.tolist()):
+        if kinds[j] == "categorical":
+            lacks_a, lacks_b = np.isnan(x[:, i, None]), np.isnan(z[None, :, i])
+            out[i] = (a[i] != b[i]) & ~lacks_a & ~lacks_b
+            out[i][lacks_a != lacks_b] = (1 - 1 / n_levels[j]) / 2
     return np.asarray(out)
+
+
+def _free(n_levels: Sequence[float]) -> NDArray[np.intp]:
+    """Return the coordinates that have more than one value: others tell nothing."""
+    return np.flatnonzero(np.array(n_levels) > 1)
 
 
 def _at_centre(x: Array) -> Array:
@@ -102,14 +109,18 @@ def rational_quadratic(r: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class Prior:
-    """Log-normal priors of lengthscales, signal and noise variance: means and sds of the logs."""
+    """Log-normal priors of lengthscales, signal and noise variance: means and sds of the logs.
+
+    And the greatest noise variance that is believed in.
+    """
 
     lengthscale: tuple[float, float]
     signal: tuple[float, float] = (0.0, 1.0)
     noise: tuple[float, float] = (-4.0 + 1.5**2, 1.5)
+    most_noise: float = 1.0
 
     @classmethod
-    def of_dimension(cls, g: int, noise: float = np.exp(-4.0)) -> Prior:
+    def of_dimension(cls, g: int, noise: float = np.exp(-4.0), most_noise: float = 1.0) -> Prior:
         """Let lengthscales grow with the root of the dimension (Hvarfner et al. 2024).
 
         Theirs is wider; from tens of candidates the lengthscales of a handful of hyperparameters
@@ -119,6 +130,7 @@ class Prior:
         return cls(
             lengthscale=(-0.6 + 0.5 * np.log(max(g, 1)), 0.7),
             noise=(np.log(noise) + sd**2, sd),
+            most_noise=most_noise,
         )
 
     def spread(self, g: int) -> tuple[Array, Array]:
@@ -129,11 +141,12 @@ class Prior:
     def mode(self, g: int) -> Array:
         """Return the log-hyperparameters of highest prior density."""
         mean, sd = self.spread(g)
-        return np.clip(mean - sd**2, *_bounds(g).T)
+        return np.clip(mean - sd**2, *self.bounds(g).T)
 
-
-def _bounds(g: int) -> Array:
-    return np.array([_LOG_LENGTHSCALE] * g + [_LOG_SIGNAL, _LOG_NOISE])
+    def bounds(self, g: int) -> Array:
+        """Return the ends of the log-hyperparameters, of shape (g + 2, 2)."""
+        noise = (_LEAST_LOG_NOISE, np.log(self.most_noise))
+        return np.array([_LOG_LENGTHSCALE] * g + [_LOG_SIGNAL, noise])
 
 
 def log_posterior(
@@ -160,8 +173,11 @@ def log_posterior(
     g, n = len(D), len(y)
     precision, signal, noise = np.exp(-2 * theta[:g]), np.exp(theta[g]), np.exp(theta[g + 1])
     r = (precision @ D.reshape(g, -1)).reshape(n, n)
-    single, single_slope = rational_quadratic(precision[:, None, None] * D)
-    k = (1 - _ADDITIVE) * matern52(r) + _ADDITIVE * single.mean(axis=0)
+    # Coordinate by coordinate: all at once would take g times the memory, and longer.
+    single = np.zeros((n, n))
+    for p, d in zip(precision, D, strict=True):
+        single += rational_quadratic(p * d)[0]
+    k = (1 - _ADDITIVE) * matern52(r) + _ADDITIVE / g * single
     weights = np.ones(n) if weights is None else weights
     K = signal * k
     K[np.diag_indices(n)] += noise * weights + _JITTER * signal
@@ -175,8 +191,10 @@ def log_posterior(
     S = 0.5 * (np.outer(a, a) - K_inv)  # d log p / d K
     gradient = np.empty_like(theta)
     # dr_j/d log l_j = -2 r_j
-    slope = (1 - _ADDITIVE) * matern52_slope(r) + _ADDITIVE / g * single_slope
-    gradient[:g] = -2 * signal * precision * np.einsum("jab,jab,ab->j", D, slope, S)
+    joint_slope = (1 - _ADDITIVE) * matern52_slope(r) * S
+    for j, (p, d) in enumerate(zip(precision, D, strict=True)):
+        slope = joint_slope + _ADDITIVE / g * rational_quadratic(p * d)[1] * S
+        gradient[j] = -2 * signal * p * np.vdot(d, slope)
     gradient[g] = signal * (np.sum(S * k) + _JITTER * np.trace(S))
     gradient[g + 1] = noise * (np.diag(S) @ weights)
     # A log-normal density of exp(theta): -theta - (theta - mean)^2 / (2 sd^2).
@@ -209,7 +227,7 @@ def fit(
     theta : ndarray of shape (g + 2,)
     """
     g = len(D)
-    bounds = _bounds(g)
+    bounds = prior.bounds(g)
 
     def loss(theta: Array) -> tuple[float, Array]:
         value, gradient = log_posterior(theta, D, y, prior, weights)
@@ -268,7 +286,7 @@ def draw(
     # Where the mode lies on a bound the curvature may be anything; half the prior's is the least.
     curvature = np.maximum(curvature, 0.5 / prior.spread(len(D))[1].max() ** 2)
     steps = rng.standard_normal((n_draws, size)) / np.sqrt(curvature)
-    return np.asarray(np.clip(theta + steps @ directions.T, *_bounds(len(D)).T))
+    return np.asarray(np.clip(theta + steps @ directions.T, *prior.bounds(len(D)).T))
 
 
 class GaussianProcess:
@@ -278,13 +296,13 @@ class GaussianProcess:
 
     Parameters
     ----------
-    x : ndarray of shape (n, g)
+    x : ndarray of shape (n, c)
         Feature coordinates of the observations; NaN where absent.
     y : ndarray of shape (n,) or (s, n)
         Standardised observations, for all sets of hyperparameters or for each.
     theta : ndarray of shape (g + 2,) or (s, g + 2)
-        Logs of lengthscales, signal variance, noise variance. If it has two axes, all that is
-        returned has a first axis of length s.
+        Logs of lengthscales, of the g coordinates that have more than one value, signal variance,
+        noise variance. If it has two axes, all that is returned has a first axis of length s.
     kinds, n_levels : sequence
         As in `squared_distances`.
     weights : ndarray of shape (n,) or None
@@ -301,7 +319,8 @@ class GaussianProcess:
         weights: Array | None = None,
     ) -> None:
         self.x, self.theta, self._kinds, self._n_levels = x, theta, kinds, n_levels
-        g, rows = x.shape[1], np.atleast_2d(theta)
+        rows = np.atleast_2d(theta)
+        g = rows.shape[1] - 2
         self._precision, self._signal = np.exp(-2 * rows[:, :g]), np.exp(rows[:, g])
         self._centred = _at_centre(x)
         own = np.ones(len(x)) if weights is None else weights
@@ -372,12 +391,13 @@ class GaussianProcess:
         return shaped(mean), shaped(sd), shaped(d_mean), shaped(d_sd)
 
     def _kernel_slope(self, x: Array, columns: NDArray[np.intp]) -> Array:
-        """Return the gradients (s, m, n, c) of k in the numeric `columns` at x (m, g)."""
+        """Return the gradients (s, m, n, c) of k in the numeric `columns` at x (m, c)."""
         D = squared_distances(x, self.x, self._kinds, self._n_levels)
+        own = np.searchsorted(_free(self._n_levels), columns)  # their layers of D
         r = np.einsum("sj,jmn->smn", self._precision, D)
-        precision = self._precision[:, None, None, columns]
+        precision = self._precision[:, None, None, own]
         joint = matern52_slope(r)[..., None]
-        single = rational_quadratic(precision * np.moveaxis(D[columns], 0, -1))[1]
+        single = rational_quadratic(precision * np.moveaxis(D[own], 0, -1))[1]
         by_r = self._signal[:, None, None, None] * (
             (1 - _ADDITIVE) * joint + _ADDITIVE / len(D) * single
         )

@@ -39,6 +39,9 @@ _BOTTOM, _TOP = 2.0, 2.0
 # A quantile so much farther below the best than the next one lies among candidates that diverged.
 _DIVERGED = 1e3
 
+# Scores that differ by so much of their size are equal but for rounding.
+_ROUNDING = 1e-13
+
 # Powers outside would stretch one end beyond what few scores can tell.
 _POWERS = (-2.0, 4.0)
 
@@ -59,7 +62,7 @@ class Observations:
     Attributes
     ----------
     y : ndarray of shape (n,)
-        Mean 0 and standard deviation 1, unless all are equal.
+        Mean 0 and standard deviation 1 over all candidates, unless all are equal.
     noise : float
         Variance of y that the folds suggest.
     weights : ndarray of shape (n,)
@@ -81,12 +84,8 @@ class Warp:
     """
 
     def __init__(self, v: Array) -> None:
-        best = float(v.max())
         self._middle = _middle(v)
-        # Means of the same fold scores in another order differ by rounding; that is a tie.
-        gap = best - self._middle
-        tied = gap <= 1e-13 * max(abs(best), abs(self._middle))
-        self._unit = (float(v.std()) or 1.0) if tied else gap
+        self._unit = float(v.max() - self._middle) or _spread(v)
         self._power = 1.0
         u = self._squash(v)
         if len(v) > 4 and np.ptp(u) > 0:
@@ -155,12 +154,32 @@ def observe(scores: Array, fold_scores: Array) -> Observations:
     observations : Observations
     """
     scale = float(max(np.abs(scores).max(), np.abs(fold_scores).max())) or 1.0
-    v, folds = scores / scale, fold_scores / scale  # no difference overflows
+    v, folds = merge_ties(scores / scale), fold_scores / scale  # no difference overflows
     warp = Warp(v)
     t = warp(v)
-    spread = float(t.std()) or 1.0
+    spread = _spread(t)
     noise, weights = _fold_noise(folds, warp, spread)
     return Observations((t - t.mean()) / spread, noise, weights)
+
+
+def merge_ties(scores: Array) -> Array:
+    """Return finite scores of any shape, those that differ by rounding alone made equal.
+
+    Means of the same fold scores in another order may differ so.
+    """
+    order = np.argsort(scores, axis=None, kind="stable")
+    v = scores.ravel()[order]
+    size = np.maximum(np.abs(v[1:]), np.abs(v[:-1]))
+    with np.errstate(over="ignore"):
+        new = np.append(True, v[1:] - v[:-1] > _ROUNDING * size)
+    merged = np.empty_like(v)
+    merged[order] = v[new][np.cumsum(new) - 1]
+    return merged.reshape(scores.shape)
+
+
+def _spread(v: Array) -> float:
+    """Return the standard deviation, or one if all are equal."""
+    return float(v.std()) if np.ptp(v) > 0 else 1.0
 
 
 def _fold_noise(folds: Array, warp: Warp, spread: float) -> tuple[float, Array]:
