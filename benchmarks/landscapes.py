@@ -370,6 +370,23 @@ def invalid_combinations(params):
     return level - slope * (C - at) ** 2 - harm * max(tol + 4, 0)
 
 
+@known(
+    {
+        "rate": loguniform(1e-4, 1e1),
+        "momentum": uniform(0, 1),
+        "batch": randint(2, 60),
+        "schedule": ["constant", "step", "cosine"],
+    }
+)
+def failing_rates(params):
+    """A learning rate beyond which fits fail, the higher the better below."""
+    rate, momentum = math.log10(params["rate"]), params["momentum"]
+    if rate + momentum + 0.5 * (params["schedule"] == "constant") > 0.3:
+        return math.nan
+    score = 0.8 + 0.04 * rate + 0.03 * momentum - 0.02 * abs(params["batch"] - 30) / 30
+    return score - 0.05 * (params["schedule"] == "step")
+
+
 # ----------------------------------------------------------------- scores that mislead
 
 _MIXED = {

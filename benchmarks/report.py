@@ -51,7 +51,8 @@ GROUPS = {
     "synthetic": [
         "hartmann_6", "narrow_ridge", "rosenbrock_4", "one_parameter", "twenty_parameters",
         "skewed_priors", "integers", "categories", "lists_of_numbers", "branches_5", "branches_3",
-        "invalid_combinations", "noisy_mixed", "noisy_hartmann", "ties", "diverges",
+        "invalid_combinations", "failing_rates", "noisy_mixed", "noisy_hartmann", "ties",
+        "diverges",
     ],
 }  # fmt: skip
 
@@ -62,6 +63,7 @@ KINDS = {
         "branches_5", "branches_3", "svc_kernels", "kernel_ridge_kernels", "classifier_choice",
     ],
     "invalid combinations": ["invalid_combinations"],
+    "fits fail beside the best": ["failing_rates"],
     "all categorical": ["categories", "nasbench201_cifar100"],
     "integer-heavy": ["integers"],
     "lists of numbers": ["lists_of_numbers", "hpobench_vehicle", "hpobench_credit"],
