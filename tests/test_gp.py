@@ -347,3 +347,17 @@ def test_the_names_of_categories_and_the_order_of_parameters_are_nothing_to_a_mo
         x[:, turn], y, theta, [KINDS[j] for j in turn], [LEVELS[j] for j in turn]
     )
     np.testing.assert_allclose(turned.predict(new[:, turn]), plain, rtol=1e-10)
+
+
+def test_draws_do_not_hang_on_rounding():
+    # Nothing tells the coordinates apart: any directions of their plane would do as well.
+    x = np.tile(np.random.default_rng(0).random((6, 1)), (1, 4))
+    D = gp.squared_distances(x, x, ["continuous"] * 4, [np.inf] * 4)
+    y = np.sin(6 * x[:, 0])
+    prior = gp.Prior.of_dimension(4)
+    theta = prior.mode(4)
+    here, there = (
+        gp.draw(theta, D, values, prior, None, np.random.default_rng(1), 5)
+        for values in (y, y * (1 + 1e-14))
+    )
+    np.testing.assert_allclose(here, there, atol=1e-6)

@@ -38,8 +38,8 @@ _WORTHWHILE = 0.03
 # expects nothing more, though its best may be the best of all.
 _BRANCH = 0.25
 
-# Share of the variance of success and failure that may be noise. With more, a border between the two
-# is explained as noise, and never learned.
+# Share of the variance of success and failure that may be noise. With more, a border between the
+# two is explained as noise, and never learned.
 _MOST_LABEL_NOISE = 0.1
 
 # Points spread over the cube first. With fewer, the lengthscales are guesses for long.
@@ -95,11 +95,11 @@ class BayesSearchCV(BaseSequentialSearchCV):
     Scores of single folds, once what is common to a fold is taken away, tell how noisy each
     candidate's mean is. Candidates whose scores are still to come are believed to turn out as
     expected. Where fits failed, a second Gaussian process learns how likely one is to succeed,
-    which weighs the improvement [7]_. The first ten candidates are spread by a Sobol' sequence;
-    later, one in ten is drawn at random, and for two of three a point near the best is preferred
-    unless another promises far more; of a list of dicts, one in four is sought in a dict that is
-    drawn at random. Beyond 300 candidates the surrogate sees the best of them and
-    a sample of the rest.
+    which weighs the improvement [7]_; what more probably fails than not is tried when little else
+    is to be gained. The first ten candidates are spread by a Sobol' sequence; later, one in ten is
+    drawn at random, and for two of three a point near the best is preferred unless another
+    promises far more; of a list of dicts, one in four is sought in a dict that is drawn at random.
+    Beyond 300 candidates the surrogate sees the best of them and a sample of the rest.
 
     References
     ----------

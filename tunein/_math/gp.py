@@ -285,8 +285,8 @@ def draw(
     curvature, directions = np.linalg.eigh((hessian + hessian.T) / 2)
     # Where the mode lies on a bound the curvature may be anything; half the prior's is the least.
     curvature = np.maximum(curvature, 0.5 / prior.spread(len(D))[1].max() ** 2)
-    # The symmetric root: signs of the directions, and which ones span a plane of equal curvature, are
-    # up to rounding, and would make the draws so.
+    # The symmetric root: the signs of the directions, and which of them span a plane of equal
+    # curvature, are up to rounding, and the draws must not be.
     root = (directions / np.sqrt(curvature)) @ directions.T
     steps = rng.standard_normal((n_draws, size)) @ root
     return np.asarray(np.clip(theta + steps, *prior.bounds(len(D)).T))
