@@ -101,10 +101,14 @@ def matern52_slope(r: Array) -> Array:
     return np.asarray(-5 / 6 * (1 + q) * np.exp(-q))
 
 
-def rational_quadratic(r: Array) -> tuple[Array, Array]:
-    """Return C(r) and dC/dr."""
-    c = 1 / (1 + 0.5 * r)
-    return c, -0.5 * c * c
+def rational_quadratic(r: Array) -> Array:
+    """Return C(r)."""
+    return np.asarray(1 / (1 + 0.5 * r))
+
+
+def rational_quadratic_slope(r: Array) -> Array:
+    """Return dC/dr."""
+    return np.asarray(-0.5 * rational_quadratic(r) ** 2)
 
 
 @dataclass(frozen=True)
@@ -176,7 +180,7 @@ def log_posterior(
     # Coordinate by coordinate: all at once would take g times the memory, and longer.
     single = np.zeros((n, n))
     for p, d in zip(precision, D, strict=True):
-        single += rational_quadratic(p * d)[0]
+        single += rational_quadratic(p * d)
     k = (1 - _ADDITIVE) * matern52(r) + _ADDITIVE / g * single
     weights = np.ones(n) if weights is None else weights
     K = signal * k
@@ -191,10 +195,10 @@ def log_posterior(
     S = 0.5 * (np.outer(a, a) - K_inv)  # d log p / d K
     gradient = np.empty_like(theta)
     # dr_j/d log l_j = -2 r_j
-    joint_slope = (1 - _ADDITIVE) * matern52_slope(r) * S
+    by_joint = D.reshape(g, -1) @ ((1 - _ADDITIVE) * matern52_slope(r) * S).ravel()
     for j, (p, d) in enumerate(zip(precision, D, strict=True)):
-        slope = joint_slope + _ADDITIVE / g * rational_quadratic(p * d)[1] * S
-        gradient[j] = -2 * signal * p * np.vdot(d, slope)
+        by_single = np.vdot(rational_quadratic_slope(p * d) * d, S)
+        gradient[j] = -2 * signal * p * (by_joint[j] + _ADDITIVE / g * by_single)
     gradient[g] = signal * (np.sum(S * k) + _JITTER * np.trace(S))
     gradient[g + 1] = noise * (np.diag(S) @ weights)
     # A log-normal density of exp(theta): -theta - (theta - mean)^2 / (2 sd^2).
@@ -400,7 +404,7 @@ class GaussianProcess:
         r = np.einsum("sj,jmn->smn", self._precision, D)
         precision = self._precision[:, None, None, own]
         joint = matern52_slope(r)[..., None]
-        single = rational_quadratic(precision * np.moveaxis(D[own], 0, -1))[1]
+        single = rational_quadratic_slope(precision * np.moveaxis(D[own], 0, -1))
         by_r = self._signal[:, None, None, None] * (
             (1 - _ADDITIVE) * joint + _ADDITIVE / len(D) * single
         )
