@@ -142,7 +142,7 @@ def test_a_start_is_no_more_than_a_hint(start):
     prior = gp.Prior.of_dimension(3)
     best = gp.log_posterior(gp.fit(distances(x), y, prior), distances(x), y, prior)[0]
     theta = gp.fit(distances(x), y, prior, start)
-    low, high = gp.Prior.of_dimension(3).bounds(3).T
+    low, high = prior.bounds(3).T
     assert ((theta >= low) & (theta <= high)).all()
     at_mode = gp.log_posterior(prior.mode(3), distances(x), y, prior)[0]
     found = gp.log_posterior(theta, distances(x), y, prior)[0]
@@ -295,7 +295,7 @@ def test_draws_surround_the_mode_and_keep_the_bounds():
     prior = gp.Prior.of_dimension(3)
     mode = gp.fit(D, y, prior)
     draws = gp.draw(mode, D, y, prior, None, rng, 400)
-    low, high = gp.Prior.of_dimension(3).bounds(3).T
+    low, high = prior.bounds(3).T
     assert draws.shape == (400, 5)
     assert ((draws >= low) & (draws <= high)).all()
     # What matters is known better than what does not.

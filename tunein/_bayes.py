@@ -151,8 +151,8 @@ class BayesSearchCV(BaseSequentialSearchCV):
         if not succeeded.all():
             stale = note is not known.note or "success" not in note
             theta = None if stale else np.array(note["success"])
-            model, middle, theta = _success(space, known.units, succeeded, theta, rng)
-            note = {**note, "success": theta.tolist()}
+            model, middle = _success(space, known.units, succeeded, theta, rng)
+            note = {**note, "success": model.theta.tolist()}
             acquisition = Feasible(acquisition, model, middle)
         order = np.argsort(-seen.y, kind="stable")
         if len(space.active) > 1 and rng.random() < _BRANCH:
@@ -232,10 +232,10 @@ def _success(
     succeeded: NDArray[np.bool_],
     theta: Array | None,
     rng: np.random.Generator,
-) -> tuple[gaussian.GaussianProcess, float, Array]:
+) -> tuple[gaussian.GaussianProcess, float]:
     """Return a Gaussian process of which fits succeed, and where between both it says neither.
 
-    And its hyperparameters: those of an earlier one, `theta`, or fitted if that is None.
+    Its hyperparameters are those of an earlier one, `theta`, or fitted if that is None.
     """
     # Of many trials, all of the rarer kind are kept, up to a third of what a model is told of.
     rare = succeeded.mean() < 0.5
@@ -247,7 +247,7 @@ def _success(
         D = _distances(space, units)
         prior = gaussian.Prior.of_dimension(len(D), most_noise=_MOST_LABEL_NOISE)
         theta = gaussian.fit(D, y, prior)
-    return _posterior(space, units, y, theta), middle, theta
+    return _posterior(space, units, y, theta), middle
 
 
 def _thin(y: Array, rng: np.random.Generator) -> NDArray[np.intp]:

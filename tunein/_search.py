@@ -395,7 +395,10 @@ def _lookback(n_workers: int, n_folds: int) -> int:
 def _is_telling(scores: Array) -> bool:
     """Tell whether there is anything to learn: a model of equal scores would only see borders."""
     finite = np.isfinite(scores)
-    return bool(finite.any()) and not (finite.all() and len(set(merge_ties(scores))) == 1)
+    if not (finite.any() and finite.all()):  # all of none, while the first are still pending
+        return bool(finite.any())
+    merged = merge_ties(scores)
+    return bool(merged.min() < merged.max())
 
 
 def _first_free(

@@ -248,7 +248,7 @@ def maximise(
     if not len(points):
         points = cube.untried(rng, _N_SCAN, tried)
     values = acquisition(cube.features(points))
-    order = ranking(values)[:_N_CLIMBS]
+    order = _ranking(values)[:_N_CLIMBS]
     here, height = points[order], values[order]
     for _ in range(_ROUNDS):
         before = height.max()
@@ -257,7 +257,7 @@ def maximise(
             _take_better(here, height, owner[fresh], moves[fresh], acquisition, cube)
         if height.max() <= before + _RESOLUTION:
             break
-    return np.asarray(here[ranking(height)[0]])
+    return np.asarray(here[_ranking(height)[0]])
 
 
 def nearby(
@@ -298,10 +298,10 @@ def nearby(
     points = points[_fresh(cube, points, tried)]
     if not len(points):
         return points
-    return points[ranking(acquisition(cube.features(points)))[:1]]
+    return points[_ranking(acquisition(cube.features(points)))[:1]]
 
 
-def ranking(values: Array) -> NDArray[np.intp]:
+def _ranking(values: Array) -> NDArray[np.intp]:
     """Return the order of falling acquisition, the first first where values are about equal."""
     return np.argsort(-np.round(values / _RESOLUTION), kind="stable")
 
@@ -318,7 +318,7 @@ def _take_better(
     if not len(moves):
         return
     heights = acquisition(cube.features(moves))
-    for i in ranking(heights):
+    for i in _ranking(heights):
         if heights[i] > height[owner[i]] + _RESOLUTION:
             here[owner[i]], height[owner[i]] = moves[i], heights[i]
 

@@ -163,18 +163,18 @@ def observe(scores: Array, fold_scores: Array) -> Observations:
 
 
 def merge_ties(scores: Array) -> Array:
-    """Return finite scores of any shape, those that differ by rounding alone made equal.
+    """Return finite scores, shape (n,), those that differ by rounding alone made equal.
 
     Means of the same fold scores in another order may differ so.
     """
-    order = np.argsort(scores, axis=None, kind="stable")
-    v = scores.ravel()[order]
+    order = np.argsort(scores, kind="stable")
+    v = scores[order]
     size = np.maximum(np.abs(v[1:]), np.abs(v[:-1]))
     with np.errstate(over="ignore"):
         new = np.append(True, v[1:] - v[:-1] > _ROUNDING * size)
     merged = np.empty_like(v)
     merged[order] = v[new][np.cumsum(new) - 1]
-    return merged.reshape(scores.shape)
+    return merged
 
 
 def _spread(v: Array) -> float:
