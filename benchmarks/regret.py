@@ -85,11 +85,9 @@ def open_at_once(n: int) -> dict[str, Any]:
     return {"tunein._search._lookback": lambda n_workers, n_folds: n - 1}
 
 
-def one_noise(folds: np.ndarray, warp: Any, spread: float) -> tuple[float, np.ndarray]:
-    """Stand in for what the folds say of the noise: nothing."""
-    from tunein._math.scores import _PLAIN_NOISE
-
-    return _PLAIN_NOISE, np.ones(len(folds))
+def one_noise(folds: np.ndarray, warp: Any, spread: float) -> np.ndarray:
+    """Stand in for what the folds say of the noise: it is the same for all."""
+    return np.ones(len(folds))
 
 
 def from_results(results: dict[str, Any], n_splits: int) -> Runs:
@@ -146,7 +144,7 @@ METHODS: dict[str, Callable[..., Runs]] = {
     "bayes-halving": bayes_halving,
     "bayes-4": ours("BayesSearchCV", open_at_once(4)),
     "bayes-8": ours("BayesSearchCV", open_at_once(8)),
-    "bayes-one-noise": ours("BayesSearchCV", {"tunein._math.scores._fold_noise": one_noise}),
+    "bayes-one-noise": ours("BayesSearchCV", {"tunein._math.scores._fold_weights": one_noise}),
 }
 
 # What a plain call runs: neither what needs an environment of its own, nor variants.

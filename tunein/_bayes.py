@@ -144,7 +144,7 @@ class BayesSearchCV(BaseSequentialSearchCV):
         succeeded = np.isfinite(known.scores)
         seen = observe(known.scores[succeeded], known.fold_scores[succeeded])
         kept = _thin(seen.y, rng)
-        seen = Observations(seen.y[kept], seen.noise, seen.weights[kept])
+        seen = Observations(seen.y[kept], seen.weights[kept])
         units = known.units[succeeded][kept]
         note = self._believe(space, units, seen, known.note, len(known.units), rng)
         acquisition: Acquisition = _improvement(space, units, seen, known.pending, note)
@@ -185,7 +185,7 @@ class BayesSearchCV(BaseSequentialSearchCV):
             return note
         D = _distances(space, units)
         start = None if note is None else np.array(note["theta"][0])
-        prior = gaussian.Prior.of_dimension(len(D), seen.noise)
+        prior = gaussian.Prior.of_dimension(len(D))
         rows = gaussian.fit(D, seen.y, prior, start, seen.weights)[None]
         if len(units) <= _N_INTEGRATED and len(D) <= _MAX_INTEGRATED_DIMENSIONS:
             draws = gaussian.draw(rows[0], D, seen.y, prior, seen.weights, rng, _N_MODELS - 1)

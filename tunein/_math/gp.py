@@ -120,22 +120,17 @@ class Prior:
 
     lengthscale: tuple[float, float]
     signal: tuple[float, float] = (0.0, 1.0)
-    noise: tuple[float, float] = (-4.0 + 1.5**2, 1.5)
+    noise: tuple[float, float] = (-4.0 + 1.5**2, 1.5)  # of highest density at exp(-4)
     most_noise: float = 1.0
 
     @classmethod
-    def of_dimension(cls, g: int, noise: float = np.exp(-4.0), most_noise: float = 1.0) -> Prior:
+    def of_dimension(cls, g: int, most_noise: float = 1.0) -> Prior:
         """Let lengthscales grow with the root of the dimension (Hvarfner et al. 2024).
 
         Theirs is wider; from tens of candidates the lengthscales of a handful of hyperparameters
-        cannot be told so freely. The density of the noise variance is highest at `noise`.
+        cannot be told so freely.
         """
-        sd = 1.5
-        return cls(
-            lengthscale=(-0.6 + 0.5 * np.log(max(g, 1)), 0.7),
-            noise=(np.log(noise) + sd**2, sd),
-            most_noise=most_noise,
-        )
+        return cls((-0.6 + 0.5 * np.log(max(g, 1)), 0.7), most_noise=most_noise)
 
     def spread(self, g: int) -> tuple[Array, Array]:
         """Return means and sds for g lengthscales, signal and noise, in this order."""

@@ -17,7 +17,8 @@ it can be; that such a power pays in tuning was seen by Cowen-Rivers et al. 2022
 
 Fold scores differ because folds are easier or harder, which is the same for all candidates and is
 taken away, and because this candidate happened to do well there. The variance of the latter, over
-k, is the noise of a candidate's mean, each one's drawn towards that of all.
+k, is the noise of a candidate's mean, each one's drawn towards that of all. Only how much noisier
+one candidate is than another is taken from there: how noisy all are, the means tell better.
 """
 
 from __future__ import annotations
@@ -45,10 +46,8 @@ _ROUNDING = 1e-13
 # Powers outside would stretch one end beyond what few scores can tell.
 _POWERS = (-2.0, 4.0)
 
-# The noise believed in before it is fitted: where folds tell nothing, and at least and at most. A
-# function with edges looks a little noisy to a smooth model even if its folds agree.
-_PLAIN_NOISE = float(np.exp(-4.0))
-_NOISE_RANGE = (1e-3, 0.5)
+# Noise, as a part of the variance of scores, below which its differences say nothing.
+_LEAST_NOISE = 1e-3
 
 # A candidate's own variance counts as k - 1 degrees of freedom, that of all as so many.
 _POOLED_DEGREES = 4.0
@@ -63,14 +62,11 @@ class Observations:
     ----------
     y : ndarray of shape (n,)
         Mean 0 and standard deviation 1 over all candidates, unless all are equal.
-    noise : float
-        Variance of y that the folds suggest.
     weights : ndarray of shape (n,)
-        Variances of the candidates relative to `noise`.
+        Noise variances of the candidates, relative to one another.
     """
 
     y: Array
-    noise: float
     weights: Array
 
 
@@ -158,8 +154,7 @@ def observe(scores: Array, fold_scores: Array) -> Observations:
     warp = Warp(v)
     t = warp(v)
     spread = _spread(t)
-    noise, weights = _fold_noise(folds, warp, spread)
-    return Observations((t - t.mean()) / spread, noise, weights)
+    return Observations((t - t.mean()) / spread, _fold_weights(folds, warp, spread))
 
 
 def merge_ties(scores: Array) -> Array:
@@ -182,15 +177,16 @@ def _spread(v: Array) -> float:
     return float(v.std()) if np.ptp(v) > 0 else 1.0
 
 
-def _fold_noise(folds: Array, warp: Warp, spread: float) -> tuple[float, Array]:
+def _fold_weights(folds: Array, warp: Warp, spread: float) -> Array:
+    """Return noise variances of the candidates relative to that of most."""
     n, k = folds.shape
     if n < 3 or k < 2:
-        return _PLAIN_NOISE, np.ones(n)
+        return np.ones(n)
     level = np.median(folds - folds.mean(axis=1, keepdims=True), axis=0)
     own = warp(folds - (level - level.mean())) / spread
     variance = own.var(axis=1, ddof=1) / k
     pooled = float(np.median(variance)) or float(variance.mean())
-    if pooled <= _NOISE_RANGE[0]:  # differences between rounding errors say nothing
-        return _NOISE_RANGE[0], np.ones(n)
+    if pooled <= _LEAST_NOISE:  # differences between rounding errors say nothing
+        return np.ones(n)
     shrunk = (_POOLED_DEGREES + (k - 1) * variance / pooled) / (_POOLED_DEGREES + k - 1)
-    return float(np.clip(pooled, *_NOISE_RANGE)), np.clip(shrunk, *_WEIGHT_RANGE)
+    return np.clip(shrunk, *_WEIGHT_RANGE)
