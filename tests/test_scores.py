@@ -93,7 +93,9 @@ def test_a_noisier_candidate_has_the_greater_weight_by_as_much():
     folds = means[:, None] + sds[:, None] * rng.standard_normal((400, 30))
     seen = observe(folds.mean(axis=1), folds)
     good = np.arange(400) > 200  # where nothing is squashed
-    ratio = np.median(seen.weights[good & (sds > 0.1)]) / np.median(seen.weights[good & (sds == 0.1)])
+    ratio = np.median(seen.weights[good & (sds > 0.1)]) / np.median(
+        seen.weights[good & (sds == 0.1)]
+    )
     # The variances are in the ratio 2.25; of 29 degrees of freedom, 4 more are those of all.
     assert 1.7 < ratio < 2.25
     assert np.median(seen.weights) == pytest.approx(1, abs=0.2)

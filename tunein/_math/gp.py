@@ -382,27 +382,29 @@ class GaussianProcess:
 
         Where a point lacks a coordinate, its gradient is that at the centre.
         """
-        k = self._kernel(x)
+        k, dk = self._kernel_with_slope(x, columns)
         w = np.stack([dpotrs(L, one.T, lower=True)[0].T for L, one in zip(self._L, k, strict=True)])
         mean = np.einsum("smn,sn->sm", k, self._alpha)
         sd = self._sd(np.einsum("smn,smn->sm", k, w))
-        dk = self._kernel_slope(x, columns)
-        d_mean = np.einsum("smnc,sn->smc", dk, self._alpha)
-        d_sd = -np.einsum("smnc,smn->smc", dk, w) / sd[:, :, None]
+        d_mean = np.einsum("csmn,sn->smc", dk, self._alpha)
+        d_sd = -np.einsum("csmn,smn->smc", dk, w) / sd[:, :, None]
         shaped = self._shaped
         return shaped(mean), shaped(sd), shaped(d_mean), shaped(d_sd)
 
-    def _kernel_slope(self, x: Array, columns: NDArray[np.intp]) -> Array:
-        """Return the gradients (s, m, n, c) of k in the numeric `columns` at x (m, c)."""
-        D = squared_distances(x, self.x, self._kinds, self._n_levels)
+    def _kernel_with_slope(self, x: Array, columns: NDArray[np.intp]) -> tuple[Array, Array]:
+        """Return k (s, m, n) and its gradients (c, s, m, n) in the numeric `columns` at x (m, c).
+
+        For few points: all coordinates at once, which `_kernel` avoids.
+        """
+        D = squared_distances(x, self.x, self._kinds, self._n_levels)[:, None]
         own = np.searchsorted(_free(self._n_levels), columns)  # their layers of D
-        r = np.einsum("sj,jmn->smn", self._precision, D)
-        precision = self._precision[:, None, None, own]
-        joint = matern52_slope(r)[..., None]
-        single = rational_quadratic_slope(precision * np.moveaxis(D[own], 0, -1))
-        by_r = self._signal[:, None, None, None] * (
-            (1 - _ADDITIVE) * joint + _ADDITIVE / len(D) * single
-        )
+        precision = self._precision.T[:, :, None, None]
+        r = precision * D
+        joint, single = r.sum(axis=0), rational_quadratic(r)
+        signal = self._signal[:, None, None]
+        k = (1 - _ADDITIVE) * matern52(joint) + _ADDITIVE / len(D) * single.sum(axis=0)
+        by_joint = (1 - _ADDITIVE) * matern52_slope(joint)
+        by_r = by_joint - _ADDITIVE / len(D) * 0.5 * single[own] ** 2
         # dr_j/dx_j = 2 (x_j - x_ij) / l_j^2
-        gap = _at_centre(x[:, columns])[:, None] - self._centred[:, columns]
-        return np.asarray(by_r * 2 * precision * gap)
+        gap = _at_centre(x[:, columns]).T[:, :, None] - self._centred[:, columns].T[:, None, :]
+        return signal * k, signal * by_r * precision[own] * 2 * gap[:, None]

@@ -189,4 +189,4 @@ def _fold_weights(folds: Array, warp: Warp, spread: float) -> Array:
     if pooled <= _LEAST_NOISE:  # differences between rounding errors say nothing
         return np.ones(n)
     shrunk = (_POOLED_DEGREES + (k - 1) * variance / pooled) / (_POOLED_DEGREES + k - 1)
-    return np.clip(shrunk, *_WEIGHT_RANGE)
+    return np.asarray(np.clip(shrunk, *_WEIGHT_RANGE))
