@@ -33,6 +33,7 @@ _RESOLUTION = 1e-6
 # Points scanned, of which so many are climbed from, all at once.
 _N_SCAN = 512
 _N_CLIMBS = 5
+_ROUNDS = 2
 
 # Widths of its cell by which the next value of a number may be reached, be that in a narrower one.
 _BEYOND = 0.6
@@ -47,7 +48,7 @@ _LOG_STEP = (-2.0, -0.7)
 _RELUCTANCE = 10.0
 _LOG_HALF = float(np.log(0.5))
 
-# Discrete coordinates swept, at most, so that the cost of a step is bounded.
+# Discrete coordinates swept in a round, at most, so that the cost of a step is bounded.
 _N_SWEPT = 24
 
 
@@ -223,7 +224,8 @@ def maximise(
     """Return an untried point of large acquisition.
 
     A Sobol' scan of the cube and a cloud around the `best` observed points give starts; from them
-    go gradient steps on continuous coordinates, of all at once, then sweeps over discrete ones.
+    gradient steps on continuous coordinates, of all at once, and sweeps over discrete ones take
+    turns.
 
     Parameters
     ----------
@@ -248,8 +250,13 @@ def maximise(
     values = acquisition(cube.features(points))
     order = _ranking(values)[:_N_CLIMBS]
     here, height = points[order], values[order]
-    _take_better(here, height, *_climb(acquisition, cube, here), acquisition, cube, tried)
-    _take_better(here, height, *_neighbours(cube, here, rng), acquisition, cube, tried)
+    for _ in range(_ROUNDS):
+        before = height.max()
+        for owner, moves in (_climb(acquisition, cube, here), _neighbours(cube, here, rng)):
+            fresh = _fresh(cube, moves, tried)
+            _take_better(here, height, owner[fresh], moves[fresh], acquisition, cube)
+        if height.max() <= before + _RESOLUTION:
+            break
     return np.asarray(here[_ranking(height)[0]])
 
 
@@ -306,11 +313,8 @@ def _take_better(
     moves: Array,
     acquisition: Acquisition,
     cube: Cube,
-    tried: Collection[bytes],
 ) -> None:
     """Move each point `here`, of this `height`, to the best of its own moves that is higher."""
-    fresh = _fresh(cube, moves, tried)
-    owner, moves = owner[fresh], moves[fresh]
     if not len(moves):
         return
     heights = acquisition(cube.features(moves))
