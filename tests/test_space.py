@@ -102,8 +102,9 @@ def test_a_point_has_the_parameters_of_its_branch_only():
     names = collections.Counter(tuple(params) for params in drawn(space))
     assert set(names) == {("C", "kernel"), ("C", "gamma", "kernel"), ("degree", "kernel")}
     for unit in space.sample(rng(), 50):
-        absent = np.isnan(unit)
-        assert list(absent) == list(~space.active[space.branch(unit[None])[0]])
+        assert list(space.names[1:]).count("C") == 1
+        present = sorted(n for n, u in zip(space.names, unit, strict=True) if n and not np.isnan(u))
+        assert present == list(space.decode(unit))
 
 
 def test_branches_share_a_coordinate_where_they_mean_the_same():
@@ -141,7 +142,7 @@ def test_branches_keep_each_its_own_distribution():
 )
 def test_branches_are_as_likely_as_in_random_search(given, expected):
     n = 2000
-    branch = Space.parse(given).branch(rng().random((n, 9)))
+    branch = Space.parse(given).forks[0].level(rng().random(n))
     counts = np.bincount(branch, minlength=len(given))
     assert stats.chisquare(counts, np.array(expected) * n).pvalue > 0.01
     if any(hasattr(value, "rvs") for one in given for value in one.values()):
@@ -365,9 +366,12 @@ def test_dimensions_can_be_handed_in_as_they_are():
 @pytest.mark.parametrize("b", range(3))
 def test_points_of_a_branch_are_points_of_the_whole(b):
     whole = Space.parse(BRANCHES)
-    part = Branch(whole, b)
+    part = Branch(whole, {0: b})
     units = part.sample(rng(), 50)
-    assert (whole.branch(units) == b).all()
+    assert (whole.forks[0].level(units[:, 0]) == b).all()
+    assert part.has(units).all()
+    others = whole.sample(rng(2), 50)
+    np.testing.assert_array_equal(part.has(others), whole.forks[0].level(others[:, 0]) == b)
     np.testing.assert_array_equal(whole.snap(units), units)
     np.testing.assert_array_equal(part.snap(whole.sample(rng(1), 50))[:, 0], units[:, 0])
     assert {tuple(whole.decode(unit)) for unit in units} == {tuple(sorted(BRANCHES[b]))}
@@ -375,7 +379,7 @@ def test_points_of_a_branch_are_points_of_the_whole(b):
 
 def test_of_an_exhausted_branch_points_come_from_elsewhere():
     whole = Space.parse([{"a": [1, 2]}, {"b": Real(0, 1)}])
-    part = Branch(whole, 0)
+    part = Branch(whole, {0: 0})
     tried = {Space.key(unit) for unit in part.sample(rng(), 50)}
     assert len(tried) == 2
     assert all("b" in whole.decode(unit) for unit in part.untried(rng(), 5, tried))

@@ -1,8 +1,8 @@
 """Hyperparameter searches for scikit-learn that learn from what they have tried."""
 
 from tunein._bayes import BayesSearchCV
-from tunein._dimensions import Categorical, Integer, Real
+from tunein._dimensions import Categorical, Choice, Integer, Real
 from tunein._tpe import TPESearchCV
 
-__all__ = ["BayesSearchCV", "Categorical", "Integer", "Real", "TPESearchCV"]
+__all__ = ["BayesSearchCV", "Categorical", "Choice", "Integer", "Real", "TPESearchCV"]
 __version__ = "0.1.0.dev0"

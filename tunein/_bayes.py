@@ -155,10 +155,10 @@ class BayesSearchCV(BaseSequentialSearchCV):
             note = {**note, "success": model.theta.tolist()}
             acquisition = Feasible(acquisition, model, middle)
         order = np.argsort(-seen.y, kind="stable")
-        if len(space.active) > 1 and rng.random() < _BRANCH:
-            b = int(rng.integers(len(space.active)))
-            best = units[order[space.branch(units[order]) == b][:_N_BEST]]
-            return maximise(acquisition, Branch(space, b), best, known.tried, rng), note
+        if space.forks and rng.random() < _BRANCH:
+            branch = Branch.draw(space, rng)
+            best = units[order[branch.has(units[order])][:_N_BEST]]
+            return maximise(acquisition, branch, best, known.tried, rng), note
         best = units[order[:_N_BEST]]
         point = maximise(acquisition, space, best, known.tried, rng)
         if rng.random() < _LOCAL:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import numbers
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -143,6 +143,50 @@ class Categorical(_Drawable):
 
     def _dimension(self) -> Dimension:
         return Levels(list(self.choices), ordered=self.ordered)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A choice among values that bring hyperparameters of their own, to any depth.
+
+    Parameters
+    ----------
+    options : list of (value, dict)
+        Each value with the parameters that a candidate has if it has this value: full names, as
+        everywhere in scikit-learn, to what ``param_distributions`` takes, further choices
+        included; an empty dict if there are none. All options are equally likely.
+
+    See Also
+    --------
+    Categorical : A choice without further parameters, which a plain list says as well.
+
+    Notes
+    -----
+    A list of dicts, as ``RandomizedSearchCV`` takes, says the same for one choice, and takes as
+    many dicts as there are combinations for several. Options share a parameter of the same name
+    and values; what is learned in one then counts in the others. In ``cv_results_`` parameters
+    that a candidate lacks are masked. ``RandomizedSearchCV`` does not take a `Choice`.
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform, randint
+    >>> from sklearn.ensemble import RandomForestClassifier
+    >>> from sklearn.svm import SVC
+    >>> from tunein import Choice
+    >>> kernel = Choice([
+    ...     ("linear", {}),
+    ...     ("rbf", {"clf__gamma": loguniform(1e-4, 1e1)}),
+    ...     ("poly", {"clf__gamma": loguniform(1e-4, 1e1), "clf__degree": [2, 3, 4]}),
+    ... ])
+    >>> space = {
+    ...     "clf": Choice([
+    ...         (SVC(), {"clf__C": loguniform(1e-2, 1e3), "clf__kernel": kernel}),
+    ...         (RandomForestClassifier(), {"clf__max_depth": randint(2, 20)}),
+    ...     ]),
+    ... }
+    """
+
+    options: Sequence[tuple[Any, Mapping[str, Any]]]
 
 
 # --------------------------------------------------------------------- what engines see

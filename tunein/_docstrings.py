@@ -14,9 +14,9 @@ param_distributions : dict or list of dict
     The search space, with the meaning it has for ``RandomizedSearchCV``: parameter names to lists
     of choices, to distributions of ``scipy.stats``, or to anything with ``rvs``. A list or array
     of numbers is taken as ordered. A list of dicts is a choice of branches, which share one model
-    and the budget of `n_iter`. Also `Real`, `Integer`, `Categorical`, the dimensions of
-    scikit-optimize and the distributions of Optuna. An unbounded distribution is searched between
-    its 0.1 % and 99.9 % quantiles.
+    and the budget of `n_iter`; a `Choice` has options that bring further parameters, to any depth.
+    Also `Real`, `Integer`, `Categorical`, the dimensions of scikit-optimize and the distributions
+    of Optuna. An unbounded distribution is searched between its 0.1 % and 99.9 % quantiles.
 
 n_iter : int, default=50
     Number of candidates. In a finite space no point is tried twice, and the search ends early

@@ -8,7 +8,8 @@ import math
 import numbers
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy import stats
@@ -17,6 +18,7 @@ from sklearn.base import clone
 from tunein._dimensions import (
     _TAIL,
     Categorical,
+    Choice,
     Dimension,
     Integer,
     Interval,
@@ -82,33 +84,162 @@ def parse_dimension(value: Any, where: str) -> Dimension:
     return _parse_choices(own, where)
 
 
-def parse_branches(param_distributions: Any) -> list[tuple[str, dict[str, Any]]]:
-    """Split `param_distributions` into (how an error names it, its dict), sorted by parameter."""
+@dataclass(frozen=True)
+class Fork:
+    """A choice on which further parameters depend.
+
+    Attributes
+    ----------
+    choice : Levels
+    branches : list of Tree
+        The further parameters of each level.
+    """
+
+    choice: Levels
+    branches: list[Tree]
+
+
+# Parameters by name, sorted; the name of a choice among dicts is None.
+Tree: TypeAlias = "dict[str | None, Dimension | Fork]"
+
+
+def parse_space(param_distributions: Any, estimator: Any = None) -> Tree:
+    """Turn what a user wrote for all parameters into dimensions, and check names.
+
+    Parameters
+    ----------
+    param_distributions : dict or list of dict
+    estimator : estimator object or None
+        If given, names are checked against it.
+
+    Returns
+    -------
+    tree : Tree
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the parameter and the remedy.
+    """
     name = "param_distributions"
     if isinstance(param_distributions, Mapping):
-        branches = [(name, param_distributions)]
-    elif isinstance(param_distributions, list):
-        branches = [(f"{name}[{i}]", branch) for i, branch in enumerate(param_distributions)]
-    else:
+        return _parse_dict(param_distributions, name, {}, estimator)
+    if not isinstance(param_distributions, list):
         raise TypeError(
             f"{name} must be a dict or a list of dicts, got {param_distributions!r} of type "
             f"{type(param_distributions).__name__}."
         )
-    if not branches:
+    if not param_distributions:
         raise ValueError(f"{name}=[] holds no search space. Give at least one dict.")
-    for where, branch in branches:
-        if not isinstance(branch, Mapping):
-            raise TypeError(
-                f"{where} must be a dict, got {branch!r} of type {type(branch).__name__}."
+    branches = [
+        _parse_dict(one, f"{name}[{i}]", {}, estimator) for i, one in enumerate(param_distributions)
+    ]
+    if len(branches) == 1:
+        return branches[0]
+    weights = _branch_weights(param_distributions, branches)
+    return {None: Fork(Levels(range(len(branches)), weights=weights), branches)}
+
+
+def _parse_dict(given: Any, where: str, outer: dict[str, Dimension], estimator: Any) -> Tree:
+    """Parse one dict, whose parameters come on top of those of `outer`."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{where} must be a dict, got {given!r} of type {type(given).__name__}.")
+    for parameter in given:
+        if not isinstance(parameter, str):
+            raise TypeError(f"{where} has the key {parameter!r}; parameter names are strings.")
+        if parameter in outer:
+            raise ValueError(
+                f"{where}[{parameter!r}]: {parameter!r} is a parameter of the dict around this "
+                f"choice already. Give it in one place, or in each option that has it."
             )
-        for parameter in branch:
-            if not isinstance(parameter, str):
-                raise TypeError(f"{where} has the key {parameter!r}; parameter names are strings.")
-    return [(where, dict(sorted(branch.items()))) for where, branch in branches]
+    flat, tree = dict(outer), dict[str | None, Dimension | Fork]()
+    for parameter, value in sorted(given.items()):
+        at = f"{where}[{parameter!r}]"
+        flat[parameter] = (
+            _options(value, at) if isinstance(value, Choice) else parse_dimension(value, at)
+        )
+        tree[parameter] = flat[parameter]
+    if estimator is not None:
+        check_names(flat, [str(parameter) for parameter in tree], where, estimator)
+    for parameter, value in given.items():
+        choice = flat[parameter]
+        if isinstance(value, Choice) and isinstance(choice, Levels):
+            branches = [
+                _parse_dict(
+                    inner,
+                    f"{where}[{parameter!r}].options[{i}][1]",
+                    {**flat, parameter: Levels([option])},
+                    estimator,
+                )
+                for i, (option, inner) in enumerate(value.options)
+            ]
+            tree[parameter] = Fork(choice, branches)
+    _refuse_doubles(tree, where)
+    return tree
 
 
-def check_names(branch: dict[str, Dimension], where: str, estimator: Any) -> None:
+def _options(value: Choice, where: str) -> Levels:
+    """Return the values of a choice."""
+    options = _listed(value.options, where)
+    for i, option in enumerate(options):
+        if not (isinstance(option, tuple) and len(option) == 2 and isinstance(option[1], Mapping)):
+            raise TypeError(
+                f"{where}: option {i} of a Choice must be a pair of a value and a dict of the "
+                f"parameters that come with it, as ('rbf', {{'gamma': [0.1, 1]}}) or "
+                f"('linear', {{}}), got {option!r}."
+            )
+    return Levels([option for option, _ in options])
+
+
+def _refuse_doubles(tree: Tree, where: str) -> None:
+    """Refuse a parameter that two choices of one dict bring along: a candidate could have both."""
+    owner: dict[str, str] = {}
+    for parameter, node in tree.items():
+        for name in _names_below(node):
+            if owner.setdefault(name, str(parameter)) != parameter:
+                raise ValueError(
+                    f"{where}: both {owner[name]!r} and {parameter!r} have options with the "
+                    f"parameter {name!r}, and a candidate might get it twice. Give it in one place."
+                )
+
+
+def _names_below(node: Dimension | Fork) -> set[str]:
+    """Return the names of all parameters that hang on a choice."""
+    if not isinstance(node, Fork):
+        return set()
+    names: set[str] = set()
+    for branch in node.branches:
+        for name, inner in branch.items():
+            names |= {str(name)} | _names_below(inner)
+    return names
+
+
+def _branch_weights(given: list[Any], branches: list[Tree]) -> list[float]:
+    """Return how likely each of several dicts is, as in ``RandomizedSearchCV``."""
+    only_lists = not any(
+        hasattr(value, "rvs") or isinstance(value, Choice)
+        for one in given
+        for value in one.values()
+    )
+    sizes = [
+        math.prod((float(getattr(node, "n_levels", 1)) for node in branch.values()), start=1.0)
+        for branch in branches
+    ]
+    return sizes if only_lists and all(map(math.isfinite, sizes)) else [1.0] * len(branches)
+
+
+def check_names(branch: dict[str, Dimension], names: list[str], where: str, estimator: Any) -> None:
     """Refuse a parameter that the estimator would not take under any choice of its parents.
+
+    Parameters
+    ----------
+    branch : dict of str to Dimension
+        All parameters that candidates with these ones have.
+    names : list of str
+        Those to be checked.
+    where : str
+        How an error names the dict.
+    estimator : estimator object
 
     Raises
     ------
@@ -116,7 +247,7 @@ def check_names(branch: dict[str, Dimension], where: str, estimator: Any) -> Non
         Naming the parameter, its likely spelling, and what the estimator accepts.
     """
     known = estimator.get_params(deep=True)
-    for name in branch:
+    for name in names:
         # Not every estimator lists what it takes (xgboost), and a swapped step brings its own.
         if name not in known and not any(
             _is_settable(estimator, setting) for setting in _settings(branch, name)

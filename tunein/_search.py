@@ -221,10 +221,9 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         """Return the estimator's own values, if the space holds them, then `initial_params`."""
         current = self.estimator.get_params(deep=True)
         proposals: list[Proposal] = []
-        own = ({n: current.get(n, _MISSING) for n in names} for names in space.branch_names)
-        for params in own:
-            if _MISSING not in params.values() and not proposals:
-                proposals.extend(_first_free(space, params, proposals, "default"))
+        for own in space.parts(current):
+            if not proposals:
+                proposals.extend(_first_free(space, own, proposals, "default"))
         for i, params in enumerate(self.initial_params or ()):
             where = f"initial_params[{i}]"
             if not isinstance(params, Mapping):
@@ -374,9 +373,6 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         succeeded = any(s is not None and s.error is None for t in history for s in t.scores)
         if n_done and succeeded:
             self._select(history, scorers, refit_metric)
-
-
-_MISSING = object()
 
 
 def _lookback(n_workers: int, n_folds: int) -> int:

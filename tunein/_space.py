@@ -1,8 +1,9 @@
 """The search space as a unit cube: parameters in, points out, and back.
 
-A point is a row of the cube. Each coordinate belongs to one parameter; a list of dicts adds a first
-coordinate that says which dict, the *branch*, the point lies in. Coordinates of parameters that the
-branch does not have are NaN.
+A point is a row of the cube. Each coordinate belongs to one parameter, and may exist only where
+another, its *fork*, has certain values: options of a `Choice` bring parameters of their own, and a
+list of dicts is a fork without a name, which says which dict. Coordinates that a point lacks are
+NaN. A fork stands before what hangs on it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -17,13 +19,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunein._dimensions import Array, Dimension, Kind, Levels
-from tunein._parse import check_names, parse_branches, parse_dimension
+from tunein._parse import Fork, Tree, parse_space
 
 # Spaces of at most so many points are enumerated when untried ones are wanted.
 _SMALL_SPACE = 4096
 
 # Draws from a larger space after which none new means that none is likely.
 _TRIES = 20
+
+# Sets of parameters that an error lists at most.
+_MOST_LISTED = 10
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Where a coordinate exists.
+
+    Attributes
+    ----------
+    fork : int
+        The coordinate that decides.
+    levels : frozenset of int
+        At which of its values.
+    """
+
+    fork: int
+    levels: frozenset[int]
 
 
 class Space:
@@ -34,25 +55,50 @@ class Space:
     Attributes
     ----------
     names : list of str or None
-        The parameter of each coordinate; None for the coordinate that chooses the branch.
+        The parameter of each coordinate; None for one that chooses among dicts.
     dimensions : list of Dimension
         One a coordinate.
-    active : ndarray of bool, shape (n_branches, n_coordinates)
-        Which coordinates each branch has.
+    conditions : list of Condition or None
+        Where each coordinate exists; None for everywhere.
+    forks : dict of int to Levels
+        The coordinates on which others hang.
     size : float
         Number of distinct points, ``inf`` if no number bounds them.
     """
 
     def __init__(
-        self, names: list[str | None], dimensions: list[Dimension], active: NDArray[np.bool_]
+        self,
+        names: list[str | None],
+        dimensions: list[Dimension],
+        conditions: list[Condition | None],
     ) -> None:
         self.names = names
         self.dimensions = dimensions
-        self.active = active
-        levels = np.array(self.n_levels, dtype=float)
-        first = 1 if len(active) > 1 else 0
-        self._branch_sizes = [math.prod(levels[first:][mask[first:]].tolist()) for mask in active]
-        self.size = float(sum(self._branch_sizes))
+        self.conditions = conditions
+        forks = {condition.fork for condition in conditions if condition}
+        self.forks = {
+            j: dimension
+            for j, dimension in enumerate(dimensions)
+            if j in forks and isinstance(dimension, Levels)
+        }
+        # How many points there are of each coordinate and what hangs on it; by level, of forks.
+        self._level_sizes: dict[int, list[float]] = {}
+        self._sizes = [float(dimension.n_levels) for dimension in dimensions]
+        for j in sorted(self.forks, reverse=True):
+            self._level_sizes[j] = [
+                math.prod((self._sizes[i] for i in self._below(j, level)), start=1.0)
+                for level in range(len(self.forks[j]))
+            ]
+            self._sizes[j] = sum(self._level_sizes[j])
+        self.size = math.prod((self._sizes[i] for i in self._below(None)), start=1.0)
+
+    def _below(self, fork: int | None, level: int = 0) -> list[int]:
+        """Return the coordinates that hang on a level of a fork; of none, those everywhere."""
+        if fork is None:
+            return [i for i, condition in enumerate(self.conditions) if condition is None]
+        return [
+            i for i, c in enumerate(self.conditions) if c and c.fork == fork and level in c.levels
+        ]
 
     @classmethod
     def parse(cls, param_distributions: Any, estimator: Any = None) -> Space:
@@ -72,41 +118,38 @@ class Space:
         TypeError, ValueError
             Naming the parameter and the remedy.
         """
-        branches = []
-        for where, entries in parse_branches(param_distributions):
-            branch = {
-                name: parse_dimension(value, f"{where}[{name!r}]")
-                for name, value in entries.items()
-            }
-            if estimator is not None:
-                check_names(branch, where, estimator)
-            branches.append(branch)
-        return cls._join(branches, _branch_weights(param_distributions, branches))
+        grown = cls([], [], [])
+        grown._grow(parse_space(param_distributions, estimator), None)
+        return cls(grown.names, grown.dimensions, grown.conditions)
 
-    @classmethod
-    def _join(cls, branches: list[dict[str, Dimension]], weights: list[float]) -> Space:
-        """Lay branches side by side; equal dimensions of one parameter share a coordinate."""
-        columns: list[tuple[str | None, Dimension]] = []
-        if len(branches) > 1:
-            columns.append((None, Levels(range(len(branches)), weights=weights)))
-        members: list[set[int]] = []
-        for branch in branches:
-            mine = {0} if len(branches) > 1 else set()
-            for name, dimension in branch.items():
-                shared = (
-                    i
-                    for i, (other, twin) in enumerate(columns)
-                    if other == name and dimension.same_as(twin)
-                )
-                index = next(shared, len(columns))
-                if index == len(columns):
-                    columns.append((name, dimension))
-                mine.add(index)
-            members.append(mine)
-        active = np.zeros((len(branches), len(columns)), dtype=bool)
-        for row, mine in zip(active, members, strict=True):
-            row[sorted(mine)] = True
-        return cls([name for name, _ in columns], [dim for _, dim in columns], active)
+    def _grow(self, tree: Tree, condition: Condition | None) -> None:
+        """Append the coordinates of a tree of parameters that exist on a condition."""
+        for name, node in tree.items():
+            dimension = node.choice if isinstance(node, Fork) else node
+            twin = None if condition is None else self._twin(name, node, condition)
+            if condition is not None and twin is not None:
+                levels = condition.levels | getattr(self.conditions[twin], "levels", frozenset())
+                self.conditions[twin] = Condition(condition.fork, levels)
+                continue
+            self.names.append(name)
+            self.dimensions.append(dimension)
+            self.conditions.append(condition)
+            if isinstance(node, Fork):
+                here = len(self.names) - 1
+                for level, branch in enumerate(node.branches):
+                    self._grow(branch, Condition(here, frozenset([level])))
+
+    def _twin(self, name: str | None, node: Dimension | Fork, condition: Condition) -> int | None:
+        """Return the coordinate of another option of the same fork that means the same."""
+        twins = (
+            i
+            for i, (other, dimension) in enumerate(zip(self.names, self.dimensions, strict=True))
+            if other == name
+            and not isinstance(node, Fork)
+            and getattr(self.conditions[i], "fork", None) == condition.fork
+            and node.same_as(dimension)
+        )
+        return next(twins, None)
 
     @property
     def kinds(self) -> list[Kind]:
@@ -118,23 +161,24 @@ class Space:
         """The number of values of each coordinate, ``inf`` if no number bounds them."""
         return [dimension.n_levels for dimension in self.dimensions]
 
-    def branch(self, units: Array) -> NDArray[np.intp]:
-        """Return the branch in which each point of shape (n, n_coordinates) lies."""
-        choice = self.dimensions[0] if len(self.active) > 1 else None
-        if not isinstance(choice, Levels):
-            return np.zeros(len(units), dtype=np.intp)
-        return choice.level(units[:, 0])
-
     def snap(self, units: Array) -> Array:
         """Move points of shape (n, n_coordinates) to their representatives; NaN where absent."""
         snapped = np.full(units.shape, np.nan)
-        mask = self.active[self.branch(units)]
-        for j, dimension in enumerate(self.dimensions):
-            rows = mask[:, j]
+        for j, (dimension, condition) in enumerate(
+            zip(self.dimensions, self.conditions, strict=True)
+        ):
+            rows = slice(None) if condition is None else self._holds(condition, snapped)
             # A coordinate that a point of another branch lacks enters as the middle.
             here = units[rows, j]
             snapped[rows, j] = dimension.snap(np.where(np.isnan(here), 0.5, here))
         return snapped
+
+    def _holds(self, condition: Condition, units: Array) -> NDArray[np.bool_]:
+        """Tell which points, whose forks are snapped, meet a condition."""
+        fork = self.forks[condition.fork]
+        u = units[:, condition.fork]
+        allowed = np.isin(np.arange(len(fork)), sorted(condition.levels))
+        return ~np.isnan(u) & allowed[fork.level(np.where(np.isnan(u), 0.5, u))]
 
     def decode(self, unit: Array) -> dict[str, Any]:
         """Return the parameters of a snapped point, sorted by name."""
@@ -150,39 +194,74 @@ class Space:
 
         Continuous values are kept as they were given; discrete ones become the space's own.
         """
-        for b, mask in enumerate(self.active):
-            columns = np.flatnonzero(mask)
-            names = [self.names[j] for j in columns]
-            if {name for name in names if name is not None} != set(params):
+        for start, columns in self._patterns(params):
+            leaves = [j for j in columns if j not in self.forks]
+            if {self.names[j] for j in columns} - {None} != set(params):
                 continue
-            options = [
-                self.dimensions[j].encode(b if name is None else params[name])
-                for j, name in zip(columns, names, strict=True)
-            ]
+            options = [self.dimensions[j].encode(params[self.names[j] or ""]) for j in leaves]
             for choice in itertools.product(*options):
-                unit = np.full(len(self.dimensions), np.nan)
-                unit[columns] = choice
+                unit = start.copy()
+                unit[leaves] = choice
                 unit = self.snap(unit[None])[0]
                 decoded = self.decode(unit)
-                for j, name in zip(columns, names, strict=True):
-                    if name is not None and self.dimensions[j].kind == "continuous":
-                        decoded[name] = params[name]
+                for j in leaves:
+                    if self.dimensions[j].kind == "continuous":
+                        decoded[self.names[j] or ""] = params[self.names[j] or ""]
                 yield unit, decoded
 
-    @property
-    def branch_names(self) -> list[list[str]]:
-        """The parameters of each branch."""
-        return [
-            [name for name, here in zip(self.names, mask, strict=True) if here and name is not None]
-            for mask in self.active
-        ]
+    def _patterns(self, params: Mapping[str, Any] | None) -> Iterator[tuple[Array, list[int]]]:
+        """Yield ways to take the forks: a point with their coordinates only, and all it has.
+
+        Those that have the values of `params`; all, if that is None.
+        """
+        forks = list(self.forks)
+
+        def walk(unit: Array, i: int) -> Iterator[Array]:
+            if i == len(forks):
+                yield unit
+                return
+            j, name, condition = forks[i], self.names[forks[i]], self.conditions[forks[i]]
+            if condition is not None and not self._holds(condition, unit[None])[0]:
+                options = [np.nan]
+            elif name is None or params is None:
+                options = self.forks[j].points(np.arange(len(self.forks[j]))).tolist()
+            else:
+                options = self.forks[j].encode(params[name]) if name in params else []
+            for u in options:
+                moved = unit.copy()
+                moved[j] = u
+                yield from walk(moved, i + 1)
+
+        for unit in walk(np.full(len(self.dimensions), np.nan), 0):
+            yield (
+                unit,
+                [
+                    j
+                    for j, condition in enumerate(self.conditions)
+                    if condition is None or self._holds(condition, unit[None])[0]
+                ],
+            )
+
+    def parts(self, params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield, of more parameters than the space has, those of each branch that they name."""
+        for _, columns in self._patterns(params):
+            names = sorted({self.names[j] or "" for j in columns} - {""})
+            if all(name in params for name in names):
+                yield {name: params[name] for name in names}
 
     def explain_absence(self, params: Mapping[str, Any]) -> str:
         """Say why no point holds `params`."""
-        fitting = [names for names in self.branch_names if set(names) == set(params)]
-        if not fitting:
-            options = " or ".join(str(sorted(names)) for names in self.branch_names)
-            return f"has the parameters {sorted(params)}; the search space has {options}."
+        branches = {
+            tuple(sorted({self.names[j] or "" for j in columns} - {""})): None
+            for _, columns in self._patterns(None)
+        }
+        if tuple(sorted(params)) not in branches:
+            listed = [str(list(names)) for names in itertools.islice(branches, _MOST_LISTED)]
+            more = ["..."] if len(branches) > _MOST_LISTED else []
+            return (
+                f"has the parameters {sorted(params)}; the search space has "
+                f"{' or '.join(listed + more)}."
+            )
         outside = sorted(
             name
             for name in params
@@ -239,18 +318,22 @@ class Space:
         )
 
     def _point(self, index: int) -> Array:
-        """Return the point with number `index` of a finite space, branch by branch."""
-        b = 0
-        while index >= self._branch_sizes[b]:
-            index -= int(self._branch_sizes[b])
-            b += 1
+        """Return the point with number `index` of a finite space."""
         unit = np.full((1, len(self.dimensions)), np.nan)
-        for j in np.flatnonzero(self.active[b]):
-            level = b
-            if self.names[j] is not None:
-                index, level = divmod(index, int(self.dimensions[j].n_levels))
-            unit[:, j] = self.dimensions[j].points(np.array([level]))
+        self._place(unit, self._below(None), index)
         return np.asarray(self.snap(unit)[0])
+
+    def _place(self, unit: Array, columns: list[int], index: int) -> None:
+        """Set some coordinates, and what hangs on them, to their combination number `index`."""
+        for j in columns:
+            index, level = divmod(index, int(self._sizes[j]))
+            if j in self.forks:
+                inside, level = level, 0
+                while inside >= self._level_sizes[j][level]:
+                    inside -= int(self._level_sizes[j][level])
+                    level += 1
+                self._place(unit, self._below(j, level), inside)
+            unit[:, j] = self.dimensions[j].points(np.array([level]))
 
     @cached_property
     def _grid(self) -> Array:
@@ -267,34 +350,43 @@ class Space:
 
 
 class Branch(Space):
-    """One branch of a space that has several; its points are points of the whole space.
+    """The part of a space in which its forks have certain values, as far as a point has them.
+
+    Its points are points of the whole space.
 
     Parameters
     ----------
     whole : Space
-    b : int
+    levels : dict of int to int
+        The level of each fork.
     """
 
-    def __init__(self, whole: Space, b: int) -> None:
-        super().__init__(whole.names, whole.dimensions, whole.active)
+    def __init__(self, whole: Space, levels: Mapping[int, int]) -> None:
+        super().__init__(whole.names, whole.dimensions, whole.conditions)
         self._whole = whole
-        self._place = whole.dimensions[0].points(np.array([b]))[0]
+        self._places = {
+            j: float(whole.forks[j].points(np.array([level]))[0]) for j, level in levels.items()
+        }
+
+    @classmethod
+    def draw(cls, whole: Space, rng: np.random.Generator) -> Branch:
+        """Draw one: of each fork, any level is as likely."""
+        return cls(whole, {j: int(rng.integers(len(fork))) for j, fork in whole.forks.items()})
+
+    def has(self, units: Array) -> NDArray[np.bool_]:
+        """Tell which snapped points of the whole space lie in this branch."""
+        here = np.ones(len(units), dtype=bool)
+        for j, place in self._places.items():
+            here &= np.isnan(units[:, j]) | (units[:, j] == place)
+        return here
 
     def snap(self, units: Array) -> Array:
         """Move points to their representatives in this branch."""
         moved = np.array(units)
-        moved[:, 0] = self._place
+        for j, place in self._places.items():
+            moved[:, j] = place
         return super().snap(moved)
 
     def untried(self, rng: np.random.Generator, n: int, tried: Collection[bytes]) -> Array:
         """Draw points from anywhere: this branch may be exhausted."""
         return self._whole.untried(rng, n, tried)
-
-
-def _branch_weights(param_distributions: Any, branches: list[dict[str, Dimension]]) -> list[float]:
-    spaces = param_distributions if isinstance(param_distributions, list) else [{}]
-    only_lists = not any(hasattr(v, "rvs") for space in spaces for v in space.values())
-    sizes = [math.prod((float(d.n_levels) for d in b.values()), start=1.0) for b in branches]
-    if only_lists and all(math.isfinite(size) for size in sizes):
-        return [float(size) for size in sizes]
-    return [1.0] * len(branches)
