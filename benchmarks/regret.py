@@ -146,6 +146,27 @@ METHODS: dict[str, Callable[..., Runs]] = {
     "bayes-8": ours("BayesSearchCV", open_at_once(8)),
     "bayes-one-noise": ours("BayesSearchCV", {"tunein._math.scores._fold_weights": one_noise}),
 }
+# Components of TPESearchCV, one changed at a time.
+TPE = "tunein._tpe."
+METHODS |= {
+    f"tpe-{name}": ours("TPESearchCV", {TPE + part: value for part, value in replaced.items()})
+    for name, replaced in {
+        "good-5%": {"_GOOD_SHARE": 0.05},
+        "good-20%": {"_GOOD_SHARE": 0.2},
+        "equal-weights": {"_by_rank": np.ones},
+        "bandwidth-0.05": {"_BANDWIDTH": 0.05},
+        "bandwidth-0.2": {"_BANDWIDTH": 0.2},
+        "redraw-1": {"_REDRAW": 1.0},
+        "redraw-0.25": {"_REDRAW": 0.25},
+        "candidates-12": {"_N_CANDIDATES": 12},
+        "candidates-96": {"_N_CANDIDATES": 96},
+        "joint": {"_MARGINAL": 0.0},
+        "marginal": {"_MARGINAL": 1.0},
+        "prior-0.25": {"_PRIOR": 0.25},
+        "prior-4": {"_PRIOR": 4.0},
+        "startup-20": {"_N_STARTUP": 20},
+    }.items()
+}
 
 # What a plain call runs: neither what needs an environment of its own, nor variants.
 USUAL = ["tpe", "bayes", *(name for name in PEERS if name != "hebo" and name[-2:] != "-4")]

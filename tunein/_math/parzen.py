@@ -3,9 +3,10 @@
 Notation, with shapes:
 
     x : (m, d)   points to evaluate        c : (n, d)   centres, the observed points
-    h : (d,)     bandwidths                w : (n + 1,) weights; the last is the prior's
+    h : (n, d)   bandwidths                w : (k, n + 1) weights; the last is the prior's
 
-Densities are relative to the prior, which is uniform on the cube: the prior component is 1
+There are k mixtures of the same kernels, with weights of their own: those of good and of bad
+points. Densities are relative to the prior, which is uniform on the cube: the prior component is 1
 everywhere, and a coordinate that either point lacks (NaN) contributes the factor 1. So densities of
 points in different branches of a conditional space can be compared.
 
@@ -15,8 +16,12 @@ Per coordinate, with the cell [a, b] of a discrete x and Z = Phi((1 - c) / h) - 
     ordinal      [Phi((b - c) / h) - Phi((a - c) / h)] / (Z (b - a))   its mean over the cell
     categorical  (1 - h) [x = c] / (b - a) + h                 Aitchison & Aitken 1976
 
-Bergstra et al. 2011, "Algorithms for hyper-parameter optimization", introduced the method; the
-joint kernel and the components are analysed by Watanabe 2023, "Tree-structured Parzen estimator".
+The kernel of a point is the product over its coordinates. Beside the density that this makes, there
+is the product of the marginal densities, each of one coordinate, over the centres that have it.
+
+Bergstra et al. 2011, "Algorithms for hyper-parameter optimization", introduced the method, with
+marginal densities; the joint kernel and the components are analysed by Watanabe 2023,
+"Tree-structured Parzen estimator".
 """
 
 from __future__ import annotations
@@ -26,7 +31,6 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 from scipy.special import log_ndtr, ndtr, ndtri
 
 Array: TypeAlias = NDArray[np.float64]
@@ -43,16 +47,16 @@ _NARROW = 1e-4
 
 
 class ParzenMixture:
-    """A density on the cube, around observed points.
+    """A density on the cube around observed points, or several.
 
     Parameters
     ----------
     centres : ndarray of shape (n, d)
         Observed points, snapped; NaN where a point lacks the coordinate.
-    weights : ndarray of shape (n + 1,)
+    weights : ndarray of shape (n + 1,) or (k, n + 1)
         Non-negative weights of the centres, then of the prior, which is positive; scaled to sum
-        to one.
-    bandwidths : ndarray of shape (d,)
+        to one. If it has two axes, densities have a first axis of length k.
+    bandwidths : ndarray of shape (d,) or (n, d)
         Standard deviations of the kernels; of a categorical coordinate, the probability of
         drawing anew from the prior.
     kinds : sequence of {"continuous", "ordinal", "categorical"}
@@ -70,88 +74,101 @@ class ParzenMixture:
         cells: Cells,
     ) -> None:
         self.centres = centres
-        self.weights = weights / weights.sum()
+        self.weights = weights / weights.sum(axis=-1, keepdims=True)
         self.bandwidths = bandwidths
         self._kinds = np.array(kinds, dtype=object)
         self._cells = cells
-        self._is_complete = not np.isnan(centres).any()
+        self._has = ~np.isnan(centres)
+        self._is_complete = bool(self._has.all())
 
     def sample(self, rng: np.random.Generator, m: int) -> Array:
         """Draw `m` points of shape (m, d), not snapped: discrete ones lie anywhere in their cell.
 
-        A coordinate that the drawn centre lacks comes from the prior.
+        From the first of several mixtures. A coordinate that the drawn centre lacks comes from the
+        prior.
         """
         n, d = self.centres.shape
-        points = rng.random((m, d))
-        chosen = rng.choice(n + 1, size=m, p=self.weights)
-        rows = np.flatnonzero(chosen < n)
-        centres = self.centres[chosen[rows]]
-        for j, kind in enumerate(self._kinds):
-            here = ~np.isnan(centres[:, j])
-            c, h = centres[here, j], self.bandwidths[j]
-            if kind == "categorical":
-                kept = rng.random(len(c)) >= h
-                points[rows[here][kept], j] = c[kept]
-            else:
-                points[rows[here], j] = _truncated_normal(c, h, points[rows[here], j])
+        points: Array = rng.random((m, d))
+        again = rng.random((m, d))
+        chosen = rng.choice(n + 1, size=m, p=np.atleast_2d(self.weights)[0])
+        rows = chosen[chosen < n]
+        c, h = self.centres[rows], np.broadcast_to(self.bandwidths, (n, d))[rows]
+        prior = points[chosen < n]
+        categorical = self._kinds == "categorical"
+        moved = np.where(categorical, c, _truncated_normal(c, h, prior))
+        anew = np.isnan(c) | categorical & (again[chosen < n] < h)
+        points[chosen < n] = np.where(anew, prior, moved)
         return points
 
     def log_density(self, x: Array) -> Array:
-        """Return the log-density relative to the prior, shape (m,), at snapped points (m, d)."""
-        with np.errstate(divide="ignore"):  # weights may be zero
-            log_weights = np.log(self.weights)
-        terms = np.empty((len(x), len(self.weights)))
-        terms[:, :-1] = self._log_kernels(x)
-        terms[:, -1] = 0.0
-        terms += log_weights
-        peak = terms.max(axis=1)  # finite: the prior's weight is positive
-        return np.asarray(peak + np.log(np.exp(terms - peak[:, None]).sum(axis=1)))
+        """Return log-densities relative to the prior, (m,) or (k, m), at snapped points (m, d)."""
+        return self._log_joint(self._log_kernels(x))
+
+    def log_densities(self, x: Array) -> tuple[Array, Array]:
+        """Return the log-density, and that of the product of the marginals; shapes as above."""
+        kernels = self._log_kernels(x)
+        return self._log_joint(kernels), self._log_marginals(kernels, ~np.isnan(x))
+
+    def _log_joint(self, kernels: Array) -> Array:
+        total = kernels.sum(axis=0)
+        # Relative to the greatest kernel, of which the prior's is one, nothing overflows.
+        peak = np.maximum(total.max(axis=1, initial=0.0), 0.0)
+        scaled = np.exp(total - peak[:, None])
+        centres, prior = self.weights[..., :-1], self.weights[..., -1:]
+        return np.asarray(peak + np.log(centres @ scaled.T + prior * np.exp(-peak)))
+
+    def _log_marginals(self, kernels: Array, present: NDArray[np.bool_]) -> Array:
+        with np.errstate(under="ignore"):
+            density = np.exp(kernels)
+        centres, prior = self.weights[..., :-1], self.weights[..., -1:]
+        out = np.zeros((*self.weights.shape[:-1], len(present)))
+        for j, here in enumerate(self._has.T):
+            mass = centres[..., here] @ density[j][:, here].T + prior
+            logs = np.log(mass / (centres[..., here].sum(axis=-1, keepdims=True) + prior))
+            out += np.where(present[:, j], logs, 0.0)
+        return out
 
     def _log_kernels(self, x: Array) -> Array:
-        total = np.zeros((len(x), len(self.centres)))
-        if self._is_complete and not np.isnan(x).any():
-            smooth = np.flatnonzero(self._kinds == "continuous")
-            total += self._log_normals(x[:, smooth], self.centres[:, smooth], smooth)
-            rest = np.flatnonzero(self._kinds != "continuous")
-        else:
-            rest = np.arange(len(self._kinds))
-        for j in rest.tolist():
-            rows = np.flatnonzero(~np.isnan(x[:, j]))
-            columns = np.flatnonzero(~np.isnan(self.centres[:, j]))
-            if len(rows) and len(columns):
-                block = self._log_kernel(j, x[rows, j], self.centres[columns, j])
-                if block.shape == total.shape:
-                    total += block  # the usual case, without a copy
-                else:
-                    total[np.ix_(rows, columns)] += block
-        return total
+        """Return the log-kernels, coordinate by coordinate, of shape (d, m, n)."""
+        out = np.empty((x.shape[1], len(x), len(self.centres)))
+        u, c = np.where(np.isnan(x), 0.5, x), np.where(self._has, self.centres, 0.5)
+        h = np.broadcast_to(self.bandwidths, c.shape)
+        smooth = np.flatnonzero(self._kinds == "continuous")
+        out[smooth] = _log_normals(u[:, smooth], c[:, smooth], h[:, smooth])
+        for j in np.flatnonzero(self._kinds != "continuous").tolist():
+            lower, upper = self._cells(j, u[:, j])
+            kernel = _log_categories if self._kinds[j] == "categorical" else _log_cells
+            out[j] = kernel(u[:, j], c[:, j], h[:, j], lower, upper)
+        if not self._is_complete or np.isnan(x).any():
+            out[np.isnan(x).T[:, :, None] | ~self._has.T[:, None, :]] = 0.0
+        return out
 
-    def _log_normals(self, x: Array, c: Array, columns: NDArray[np.intp]) -> Array:
-        if not len(columns) or not len(c):
-            return np.zeros((len(x), len(c)))
-        h = self.bandwidths[columns]
-        scale = (np.log(h) + _LOG_SQRT_2PI + _log_mass(-c / h, (1 - c) / h)).sum(axis=1)
-        return np.asarray(-0.5 * cdist(x / h, c / h, "sqeuclidean") - scale)
 
-    def _log_kernel(self, j: int, x: Array, c: Array) -> Array:
-        """Return the log-kernel of coordinate j between x (m,) and c (n,), shape (m, n)."""
-        h = self.bandwidths[j]
-        if self._kinds[j] == "continuous":
-            return self._log_normals(x[:, None], c[:, None], np.array([j]))
-        lower, upper = self._cells(j, x)
-        width = (upper - lower)[:, None]
-        if self._kinds[j] == "categorical":
-            return np.asarray(np.where(x[:, None] == c, np.log((1 - h) / width + h), np.log(h)))
-        block = np.empty((len(x), len(c)))
-        narrow = width[:, 0] < _NARROW * h
-        block[narrow] = self._log_normals(x[narrow, None], c[:, None], np.array([j]))
-        if not narrow.all():
-            # Of the many centres, each value is worked out once.
-            c, index = np.unique(c, return_inverse=True)
-            a, b = lower[~narrow, None], upper[~narrow, None]
-            inside = _log_mass((a - c) / h, (b - c) / h) - np.log(b - a)
-            block[~narrow] = (inside - _log_mass(-c / h, (1 - c) / h)).take(index, axis=1)
-        return block
+def _log_normals(x: Array, c: Array, h: Array) -> Array:
+    """Return log truncated normals of each coordinate, (d, m, n), at x (m, d) around c (n, d)."""
+    scale = np.log(h) + _LOG_SQRT_2PI + _log_mass(-c / h, (1 - c) / h)
+    z = (x.T[:, :, None] - c.T[:, None, :]) / h.T[:, None, :]
+    return np.asarray(-0.5 * z * z - scale.T[:, None, :])
+
+
+def _log_categories(x: Array, c: Array, h: Array, lower: Array, upper: Array) -> Array:
+    """Return log-kernels (m, n) of a categorical coordinate."""
+    kept = np.log((1 - h) / (upper - lower)[:, None] + h)
+    return np.asarray(np.where(x[:, None] == c, kept, np.log(h)))
+
+
+def _log_cells(x: Array, c: Array, h: Array, lower: Array, upper: Array) -> Array:
+    """Return log-kernels (m, n) of an ordinal coordinate."""
+    # Of the many centres, each value is worked out once.
+    (c, h), index = np.unique(np.stack([c, h]), axis=1, return_inverse=True)
+    width = (upper - lower)[:, None]
+    block = _log_normals(x[:, None], c[:, None], h[:, None])[0]
+    wide = np.flatnonzero(width[:, 0] >= _NARROW * h.min(initial=np.inf))
+    if len(wide):
+        a, b = lower[wide, None], upper[wide, None]
+        inside = _log_mass((a - c) / h, (b - c) / h) - np.log(width[wide])
+        block[wide] = inside - _log_mass(-c / h, (1 - c) / h)
+    return np.asarray(block.take(index.ravel(), axis=1))
 
 
 def _log_mass(a: Array, b: Array) -> Array:
@@ -169,7 +186,7 @@ def _log_mass(a: Array, b: Array) -> Array:
     return np.asarray(log_mass)
 
 
-def _truncated_normal(c: Array, h: float, u: Array) -> Array:
+def _truncated_normal(c: Array, h: Array, u: Array) -> Array:
     """Map uniform u to normals around c, truncated to [0, 1], by their quantiles."""
     low, high = ndtr(-c / h), ndtr((1 - c) / h)
     return np.clip(c + h * ndtri(low + u * (high - low)), 0.0, 1.0)
