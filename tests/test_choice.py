@@ -82,6 +82,39 @@ def test_options_of_one_choice_share_what_means_the_same():
     assert Space.parse({"kind": other}).names == ["kind", "x", "x"]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_list_shares_nothing_with_a_choice_of_the_same_values(order):
+    kind = Choice([("l", {}), ("r", {"b": [1, 2]})])
+    options = [(0, {"c": kind}), (1, {"c": ["l", "r"]}), (2, {"c": kind})][::order]
+    dicts = [{"a": [a], **rest} for a, rest in options]
+    for given in ({"a": Choice(options)}, dicts):
+        space = Space.parse(given)
+        assert space.size == 3 + 2 + 3
+        points = [space.decode(unit) for unit in space.untried(rng(), 9, set())]
+        assert all(("b" in p) == (p["a"] != 1 and p["c"] == "r") for p in points)
+        assert len(list(space.encode({"a": 1, "c": "r"}))) == 1
+
+
+def test_many_choices_side_by_side_are_explained_at_once():
+    given = {f"c{i:02}": Choice([(0, {f"x{i:02}": [1, 2]}), (1, {})]) for i in range(60)}
+    space = Space.parse(given)
+    assert "the search space has" in space.explain_absence({"c00": 5})
+    params = space.decode(space.sample(rng(), 1)[0])
+    assert len(list(space.encode(params))) == 1
+
+
+def test_what_is_endless_is_found_on_a_rare_option():
+    rare = {"b": Real(0, 1)}
+    for name in "hgfedc":
+        rare = {name: Choice([(0, {}), (1, rare)])}
+    space = Space.parse(rare)
+    tried = set()
+    for i in range(40):
+        (unit,) = space.untried(rng(i), 1, tried)
+        assert Space.key(unit) not in tried
+        tried.add(Space.key(unit))
+
+
 def test_every_point_of_nested_choices_is_visited_once():
     space = Space.parse(FINITE)
     assert space.size == (3 + 1 + 2) * (1 + 2)
@@ -175,6 +208,8 @@ def test_the_estimators_own_values_are_tried_first():
             TypeError,
             r"param_distributions\['a'\]\.options\[0\]\[1\]\['b'\]: expected a list",
         ),
+        ({"a": [1, Choice([("x", {})])]}, TypeError, r"\['a'\]: a Choice among the values"),
+        ({"a": Choice([(KERNEL, {})])}, TypeError, r"\['a'\]: a Choice among the values"),
         ({"a": Choice([("x", {3: [1]})])}, TypeError, r"options\[0\]\[1\] has the key 3"),
         (
             {"a": Choice([("x", {"b": [1]})]), "b": [1]},
@@ -199,5 +234,7 @@ def test_a_misspelt_parameter_of_an_option_is_refused():
     with pytest.raises(ValueError, match=r"options\[0\]\[1\]\['clf__gama'\]: Invalid parameter"):
         Space.parse(space, pipeline())
     space = {"clf": Choice([(SVC(), {}), (LogisticRegression(), {"clf__gamma": WIDE})])}
-    with pytest.raises(ValueError, match=r"options\[1\]\[1\]\['clf__gamma'\]: Invalid parameter"):
-        Space.parse(space, Pipeline([("clf", LogisticRegression())]))
+    for own in (LogisticRegression(), SVC()):
+        with pytest.raises(ValueError, match=r"options\[1\]\[1\]\['clf__gamma'\]: Invalid") as info:
+            Space.parse(space, Pipeline([("clf", own)]))
+        assert "'clf__l1_ratio'" in str(info.value)

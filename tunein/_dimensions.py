@@ -164,8 +164,9 @@ class Choice:
     -----
     A list of dicts, as ``RandomizedSearchCV`` takes, says the same for one choice, and takes as
     many dicts as there are combinations for several. Options share a parameter of the same name
-    and values; what is learned in one then counts in the others. In ``cv_results_`` parameters
-    that a candidate lacks are masked. ``RandomizedSearchCV`` does not take a `Choice`.
+    and values that is no `Choice` itself; what is learned in one counts in the others. In
+    ``cv_results_`` parameters that a candidate lacks are masked. ``RandomizedSearchCV`` does not
+    take a `Choice`.
 
     Examples
     --------

@@ -160,7 +160,7 @@ def _parse_dict(given: Any, where: str, outer: dict[str, Dimension], estimator: 
         )
         tree[parameter] = flat[parameter]
     if estimator is not None:
-        check_names(flat, [str(parameter) for parameter in tree], where, estimator)
+        check_names(flat, [name for name in flat if name not in outer], where, estimator)
     for parameter, value in given.items():
         choice = flat[parameter]
         if isinstance(value, Choice) and isinstance(choice, Levels):
@@ -188,7 +188,7 @@ def _options(value: Choice, where: str) -> Levels:
                 f"parameters that come with it, as ('rbf', {{'gamma': [0.1, 1]}}) or "
                 f"('linear', {{}}), got {option!r}."
             )
-    return Levels([option for option, _ in options])
+    return Levels(_listed([option for option, _ in options], where))
 
 
 def _refuse_doubles(tree: Tree, where: str) -> None:
@@ -248,25 +248,47 @@ def check_names(branch: dict[str, Dimension], names: list[str], where: str, esti
     """
     known = estimator.get_params(deep=True)
     for name in names:
+        parents = _parents(branch, name)
+        # An option of a `Choice` says for certain which estimator the parameter is of.
+        swapped = any(parent not in names for parent in parents) and all(
+            len(parent) == 1 for parent in parents.values()
+        )
         # Not every estimator lists what it takes (xgboost), and a swapped step brings its own.
-        if name not in known and not any(
+        if (name in known and not swapped) or any(
             _is_settable(estimator, setting) for setting in _settings(branch, name)
         ):
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(
-                f"{where}[{name!r}]: Invalid parameter {name!r} for estimator {estimator}.{hint} "
-                f"Valid parameters are: {sorted(known)}."
-            )
+            continue
+        valid = _after_swap(estimator, parents) if swapped else known
+        close = difflib.get_close_matches(name, valid, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(
+            f"{where}[{name!r}]: Invalid parameter {name!r} for estimator {estimator}.{hint} "
+            f"Valid parameters are: {sorted(valid)}."
+        )
+
+
+def _parents(branch: dict[str, Dimension], name: str) -> dict[str, Levels]:
+    """Return the parameters that a parameter may belong to."""
+    return {
+        parent: dimension
+        for parent, dimension in branch.items()
+        if name.startswith(f"{parent}__") and isinstance(dimension, Levels)
+    }
+
+
+def _after_swap(estimator: Any, parents: dict[str, Levels]) -> dict[str, Any]:
+    """Return the estimator's parameters if those have their only values."""
+    setting = {name: clone(levels.values[0], safe=False) for name, levels in parents.items()}
+    try:
+        parameters: dict[str, Any] = clone(estimator).set_params(**setting).get_params(deep=True)
+    except Exception:  # set_params of a foreign estimator may refuse with any error
+        return dict(estimator.get_params(deep=True))
+    return parameters
 
 
 def _settings(branch: dict[str, Dimension], name: str) -> Iterator[dict[str, Any]]:
     """Yield a value of a parameter with every choice of the parameters that it belongs to."""
-    parents = {
-        parent: dimension.values
-        for parent, dimension in branch.items()
-        if name.startswith(f"{parent}__") and isinstance(dimension, Levels)
-    }
+    parents = {parent: levels.values for parent, levels in _parents(branch, name).items()}
     for choice in itertools.islice(itertools.product(*parents.values()), _MAX_SETTINGS):
         yield {**dict(zip(parents, choice, strict=True)), name: branch[name].decode(0.5)}
 
@@ -343,6 +365,11 @@ def _listed(choices: Any, where: str) -> list[Any]:
         )
     if len(choices) == 0:
         raise ValueError(f"{where}: no choices in {choices!r}. Give at least one value.")
+    if any(isinstance(choice, Choice) for choice in choices):
+        raise TypeError(
+            f"{where}: a Choice among the values of another; it stands for a parameter by itself, "
+            f"as in {{'clf': Choice([...])}}. Give each of its options a pair of its own."
+        )
     return list(choices)
 
 

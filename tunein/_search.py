@@ -222,8 +222,9 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         current = self.estimator.get_params(deep=True)
         proposals: list[Proposal] = []
         for own in space.parts(current):
-            if not proposals:
-                proposals.extend(_first_free(space, own, proposals, "default"))
+            proposals = _first_free(space, own, [], "default")
+            if proposals:
+                break
         for i, params in enumerate(self.initial_params or ()):
             where = f"initial_params[{i}]"
             if not isinstance(params, Mapping):

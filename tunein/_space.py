@@ -27,8 +27,11 @@ _SMALL_SPACE = 4096
 # Draws from a larger space after which none new means that none is likely.
 _TRIES = 20
 
-# Sets of parameters that an error lists at most.
-_MOST_LISTED = 10
+# Points drawn at each try but the first.
+_N_MORE = 256
+
+# Sets of parameters that an error lists at most, and ways to take the forks that it looks at.
+_MOST_LISTED, _MOST_LOOKED_AT = 10, 1000
 
 
 @dataclass(frozen=True)
@@ -140,12 +143,16 @@ class Space:
                     self._grow(branch, Condition(here, frozenset([level])))
 
     def _twin(self, name: str | None, node: Dimension | Fork, condition: Condition) -> int | None:
-        """Return the coordinate of another option of the same fork that means the same."""
+        """Return the coordinate of another option of the same fork that means the same.
+
+        On neither must anything hang.
+        """
         twins = (
             i
             for i, (other, dimension) in enumerate(zip(self.names, self.dimensions, strict=True))
             if other == name
             and not isinstance(node, Fork)
+            and not any(hanging and hanging.fork == i for hanging in self.conditions)
             and getattr(self.conditions[i], "fork", None) == condition.fork
             and node.same_as(dimension)
         )
@@ -228,6 +235,8 @@ class Space:
             else:
                 options = self.forks[j].encode(params[name]) if name in params else []
             for u in options:
+                if params is not None and not np.isnan(u) and not self._brings(j, u) <= set(params):
+                    continue
                 moved = unit.copy()
                 moved[j] = u
                 yield from walk(moved, i + 1)
@@ -242,6 +251,11 @@ class Space:
                 ],
             )
 
+    def _brings(self, fork: int, u: float) -> set[str]:
+        """Return the parameters that a candidate has if a fork lies at `u`, whatever the others."""
+        level = int(self.forks[fork].level(np.array([u]))[0])
+        return {self.names[i] or "" for i in self._below(fork, level)} - {""}
+
     def parts(self, params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield, of more parameters than the space has, those of each branch that they name."""
         for _, columns in self._patterns(params):
@@ -253,7 +267,7 @@ class Space:
         """Say why no point holds `params`."""
         branches = {
             tuple(sorted({self.names[j] or "" for j in columns} - {""})): None
-            for _, columns in self._patterns(None)
+            for _, columns in itertools.islice(self._patterns(None), _MOST_LOOKED_AT)
         }
         if tuple(sorted(params)) not in branches:
             listed = [str(list(names)) for names in itertools.islice(branches, _MOST_LISTED)]
@@ -298,12 +312,13 @@ class Space:
         if self.size <= _SMALL_SPACE:
             points = self._grid[rng.permutation(len(self._grid))]
             return points[self._fresh(points, tried)[:n]]
-        for _ in range(_TRIES):
-            drawn = self.sample(rng, n)
-            fresh = self._fresh(drawn, tried)
+        for i in range(_TRIES):
+            # What is endless may hang on an option that is rarely drawn.
+            drawn = self.sample(rng, n if i == 0 else max(n, _N_MORE))
+            fresh = self._fresh(drawn, tried)[:n]
             if len(fresh):
                 return drawn[fresh]
-        return drawn if math.isinf(self.size) else self._next_untried(rng, tried)
+        return drawn[:n] if math.isinf(self.size) else self._next_untried(rng, tried)
 
     def _fresh(self, points: Array, tried: Collection[bytes]) -> NDArray[np.intp]:
         return np.flatnonzero([self.key(point) not in tried for point in points])
