@@ -76,6 +76,8 @@ KINDS = {
     "interacting, continuous": ["hartmann_6", "narrow_ridge", "rosenbrock_4"],
 }  # fmt: skip
 
+OTHER_TPE = ("optuna-tpe", "optuna-tpe-mv", "optuna-tpe-group", "hyperopt")
+
 # Runs that answer a question of their own, each beside what it is compared with.
 PARALLEL = (
     "bayes", "bayes-4", "bayes, 3 late", "bayes-8", "bayes, 7 late", "skopt", "skopt-4",
@@ -83,6 +85,12 @@ PARALLEL = (
 )  # fmt: skip
 FOLDS = ("bayes", "bayes-one-noise")
 APART = ("bayes-4", "bayes-8", "skopt-4", "optuna-gp-4", "bayes-one-noise", "bayes-halving")
+
+
+def is_variant(method: str) -> bool:
+    """Tell whether a method has no place in the tables of all."""
+    return method in APART or method.startswith("tpe-")
+
 
 # regrets[method][task]: (n_seeds, n_candidates), of the incumbent after each candidate
 Regrets = dict[str, dict[str, np.ndarray]]
@@ -239,7 +247,7 @@ def complete(regrets: Regrets, tasks: list[str], budget: int) -> Regrets:
     return {
         method: of
         for method, of in regrets.items()
-        if method not in APART and all(t in of and of[t].shape[1] >= budget for t in tasks)
+        if not is_variant(method) and all(t in of and of[t].shape[1] >= budget for t in tasks)
     }
 
 
@@ -271,14 +279,18 @@ def table(regrets: Regrets, tasks: list[str], budget: int) -> str:
 
 
 def duel(regrets: Regrets, tasks: list[str], budget: int, ours: str) -> str:
-    """Say by how much our fraction is below the best other's."""
+    """Say by how much our fraction is below the best other's, of TPE the best other TPE's."""
     methods = complete(regrets, tasks, budget)
     if ours not in methods:
         return ""
     resampled = bootstrap(methods, tasks, budget)
     theirs = [at(methods["random"][t], budget) for t in tasks]
     points = {m: fraction([at(of[t], budget) for t in tasks], theirs) for m, of in methods.items()}
-    others = [m for m in points if m not in ("bayes", "tpe", "random")]
+    others = [
+        m
+        for m in points
+        if m not in ("bayes", "tpe", "random") and (ours != "tpe" or m in OTHER_TPE)
+    ]
     if not others:
         return ""
     best = min(others, key=points.__getitem__)
@@ -292,7 +304,7 @@ def duel(regrets: Regrets, tasks: list[str], budget: int, ours: str) -> str:
 
 def details(regrets: Regrets, groups: dict[str, list[str]], budget: int) -> str:
     """Return fractions of random search's regret, a row for each group of tasks or task."""
-    methods = [m for m in regrets if m not in ("random", *APART)]
+    methods = [m for m in regrets if m != "random" and not is_variant(m)]
     rows = []
     for name, tasks in groups.items():
         cells = [name]
@@ -307,35 +319,61 @@ def details(regrets: Regrets, groups: dict[str, list[str]], budget: int) -> str:
     return markdown(["", *methods], rows)
 
 
-def pairs(rows: list[dict[str, Any]], regrets: Regrets, ours: str, budget: int) -> str:
-    """Compare with every other method over the tasks and seeds that both have run.
+def paired(
+    rows: list[dict[str, Any]], regrets: Regrets, ours: str, other: str, budget: int
+) -> tuple[float, str, int, int] | None:
+    """Compare two methods over the tasks and seeds that both have run.
 
     The ratio is that of the regrets of one run each, both at least 0.001, geometric mean over seeds
-    and then over tasks, resampled likewise.
+    and then over tasks, which are resampled for the interval. Also the numbers of tasks and runs.
     """
     seeds: dict[tuple[str, str], list[int]] = {}
     for row in rows:
         seeds.setdefault((row["method"], row["task"]), []).append(row["seed"])
+    logs, n_runs = [], 0
+    for task, theirs in regrets[other].items():
+        mine = regrets[ours].get(task)
+        if mine is None or min(mine.shape[1], theirs.shape[1]) < budget:
+            continue
+        common = sorted(set(seeds[ours, task]) & set(seeds[other, task]))
+        a = at(mine, budget)[[seeds[ours, task].index(seed) for seed in common]]
+        b = at(theirs, budget)[[seeds[other, task].index(seed) for seed in common]]
+        n_runs += len(common)
+        if common:
+            logs.append(np.mean(np.log(np.maximum(a, FLOOR) / np.maximum(b, FLOOR))))
+    if not logs:
+        return None
     rng = np.random.default_rng(0)
+    drawn = np.array(logs)[rng.integers(len(logs), size=(N_BOOTSTRAP, len(logs)))]
+    return (
+        float(np.exp(np.mean(logs))),
+        interval(np.exp(drawn.mean(axis=1))),
+        len(logs),
+        n_runs,
+    )
+
+
+def pairs(
+    rows: list[dict[str, Any]], regrets: Regrets, ours: str, others: list[str], budget: int
+) -> str:
+    """Compare a method with others, run by run."""
     cells = []
-    for other, of in regrets.items():
-        logs, n_runs = [], 0
-        for task, theirs in of.items():
-            mine = regrets[ours].get(task)
-            if mine is None or min(mine.shape[1], theirs.shape[1]) < budget:
-                continue
-            common = sorted(set(seeds[ours, task]) & set(seeds[other, task]))
-            a = at(mine, budget)[[seeds[ours, task].index(seed) for seed in common]]
-            b = at(theirs, budget)[[seeds[other, task].index(seed) for seed in common]]
-            n_runs += len(common)
-            if common:
-                logs.append(np.mean(np.log(np.maximum(a, FLOOR) / np.maximum(b, FLOOR))))
-        if other != ours and logs:
-            drawn = np.array(logs)[rng.integers(len(logs), size=(N_BOOTSTRAP, len(logs)))]
-            spread = interval(np.exp(drawn.mean(axis=1)))
-            ratio = f"{np.exp(np.mean(logs)):.2f}"
-            cells.append([other, ratio, spread, str(len(logs)), str(n_runs)])
+    for other in others:
+        found = paired(rows, regrets, ours, other, budget)
+        if found is not None:
+            ratio, spread, n_tasks, n_runs = found
+            cells.append([other, f"{ratio:.2f}", spread, str(n_tasks), str(n_runs)])
     return markdown([f"{ours} / other", "ratio", "95 %", "tasks", "runs"], cells)
+
+
+def components(rows: list[dict[str, Any]], regrets: Regrets) -> str:
+    """Compare TPESearchCV as it is with one component changed at a time."""
+    cells = []
+    for variant in sorted(m for m in regrets if m.startswith("tpe-")):
+        found = [paired(rows, regrets, variant, "tpe", budget) for budget in BUDGETS]
+        ratios = [f"{one[0]:.2f} ({one[1]})" if one else "" for one in found]
+        cells.append([variant.removeprefix("tpe-"), *ratios])
+    return markdown(["changed / as it is", *(f"after {b}" for b in BUDGETS)], cells)
 
 
 def thinking(rows: list[dict[str, Any]]) -> str:
@@ -401,7 +439,7 @@ def plot(regrets: Regrets, path: Path) -> None:
     figure, axes = plt.subplots(
         1, 4, figsize=(13, 4.2), sharey=True, layout="constrained", squeeze=False
     )
-    shown = [method for method in regrets if method not in APART]
+    shown = [method for method in regrets if not is_variant(method)]
     # A method keeps its colour in every panel, and the legend has all of them.
     colours = {method: plt.get_cmap("tab20")(i / 20) for i, method in enumerate(shown)}
     lines: dict[str, Any] = {}
@@ -443,7 +481,7 @@ def main() -> None:
     if not any(row["method"] == "random" for row in rows):
         parser.error(f"No run of random search in {options.results}.")
     regrets = regrets_of(rows)
-    print(thinking(rows))
+    print(thinking([row for row in rows if not row["method"].startswith("tpe-")]))
     for budget in options.budgets:
         print_budget(rows, regrets, budget)
     for budget in options.budgets:
@@ -452,6 +490,8 @@ def main() -> None:
     for budget in options.budgets:
         print(f"\n## Tasks, after {budget}\n\n{details(regrets, singles, budget)}")
     print_apart(regrets)
+    if any(method.startswith("tpe-") for method in regrets):
+        print(f"\n## Components of TPESearchCV\n\n{components(rows, regrets)}")
     if options.plot:
         plot(regrets, options.plot)
 
@@ -463,8 +503,14 @@ def print_budget(rows: list[dict[str, Any]], regrets: Regrets, budget: int) -> N
         print(f"\n{duel(regrets, EVERY, budget, ours)}")
     for name, tasks in GROUPS.items():
         print(f"\n### {name}, {table(regrets, tasks, budget)}")
-    if "bayes" in regrets:
-        print(f"\n### Pairs\n\n{pairs(rows, regrets, 'bayes', budget)}")
+    for ours in ("bayes", "tpe"):
+        if ours in regrets:
+            others = [m for m in regrets if m != ours and not is_variant(m)]
+            if ours == "bayes":
+                others += [
+                    m for m in FOLDS + PARALLEL if m in regrets and m in APART and m[:5] == ours
+                ]
+            print(f"\n### Pairs, {ours}\n\n{pairs(rows, regrets, ours, others, budget)}")
 
 
 def print_apart(regrets: Regrets) -> None:

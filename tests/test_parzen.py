@@ -173,6 +173,71 @@ def test_the_log_of_a_mass_is_exact_in_both_tails_and_never_nan():
     assert found[0] == pytest.approx(stats.norm.logcdf(-39), rel=1e-12)
 
 
+def test_the_marginal_density_is_the_product_of_those_of_single_coordinates():
+    units = rng().random((5, 3))
+    space, mixture = mixture_of(MIXED, units, weights=[3, 1, 2, 1, 1, 1])
+    points = space.sample(rng(1), 20)
+    single = []
+    for j, name in enumerate(space.names):
+        _, one = mixture_of({name: MIXED[name]}, units[:, [j]], weights=[3, 1, 2, 1, 1, 1])
+        single.append(one.log_density(points[:, [j]]))
+    joint, marginal = mixture.log_densities(points)
+    np.testing.assert_allclose(marginal, np.sum(single, axis=0), rtol=1e-10)
+    np.testing.assert_array_equal(joint, mixture.log_density(points))
+
+
+def test_a_marginal_density_is_of_the_observations_that_have_the_coordinate():
+    space = Space.parse(BRANCHES)
+    units = space.sample(rng(), 12)
+    d = len(space.dimensions)
+    mixture = ParzenMixture(units, np.ones(13), np.full(d, 0.2), space.kinds, space.cells)
+    points = space.sample(rng(1), 20)
+    expected = np.zeros(20)
+    for j in range(d):
+        has, here = ~np.isnan(units[:, j]), ~np.isnan(points[:, j])
+        one = ParzenMixture(
+            units[has][:, [j]], np.ones(has.sum() + 1), np.array([0.2]), [space.kinds[j]],
+            lambda _, u, j=j: space.cells(j, u),
+        )  # fmt: skip
+        expected[here] += one.log_density(points[here][:, [j]])
+    np.testing.assert_allclose(mixture.log_densities(points)[1], expected, atol=1e-10)
+
+
+def test_two_weightings_are_two_mixtures():
+    units = rng().random((6, 3))
+    weights = np.array([[1.0, 2, 3, 0, 0, 0, 1], [0, 0, 0, 1, 1, 1, 2]])
+    space, both = mixture_of(MIXED, units, weights=weights)
+    _, one = mixture_of(MIXED, units[:3], weights=[1, 2, 3, 1])
+    _, two = mixture_of(MIXED, units[3:], weights=[1, 1, 1, 2])
+    points = space.sample(rng(1), 20)
+    for found, first, second in zip(
+        both.log_densities(points), one.log_densities(points), two.log_densities(points),
+        strict=True,
+    ):  # fmt: skip
+        np.testing.assert_allclose(found, [first, second], rtol=1e-10)
+    np.testing.assert_array_equal(both.sample(rng(2), 9).shape, (9, 3))
+
+
+def test_bandwidths_may_differ_between_observations():
+    units = rng().random((4, 3))
+    each = np.repeat([[0.1, 0.2, 0.3], [0.4, 0.1, 0.2]], 2, axis=0)
+    space = Space.parse(MIXED)
+    snapped = space.snap(units)
+    mixture = ParzenMixture(snapped, np.ones(5), each, space.kinds, space.cells)
+    points = space.sample(rng(1), 20)
+    parts = [
+        np.exp(
+            ParzenMixture(
+                snapped[rows], np.array([1.0, 1, 1e-300]), each[rows][0], space.kinds, space.cells
+            ).log_density(points)
+        )
+        for rows in (slice(0, 2), slice(2, 4))
+    ]
+    np.testing.assert_allclose(
+        np.exp(mixture.log_density(points)), (2 * parts[0] + 2 * parts[1] + 1) / 5, rtol=1e-10
+    )
+
+
 # --------------------------------------------------------------------- samples
 
 
