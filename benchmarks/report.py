@@ -89,7 +89,7 @@ APART = ("bayes-4", "bayes-8", "skopt-4", "optuna-gp-4", "bayes-one-noise", "bay
 
 def is_variant(method: str) -> bool:
     """Tell whether a method has no place in the tables of all."""
-    return method in APART or method.startswith("tpe-")
+    return method in APART or method.startswith("tpe-") or method.endswith(" late")
 
 
 # regrets[method][task]: (n_seeds, n_candidates), of the incumbent after each candidate
@@ -421,7 +421,11 @@ def delayed(of: dict[str, np.ndarray], n: int) -> dict[str, np.ndarray]:
 def halving(regrets: Regrets, budget: int) -> str:
     """Compare with BayesHalvingSearchCV where it has words for the space."""
     tasks = list(regrets.get("bayes-halving", {}))
-    mine = {m: of for m, of in regrets.items() if all(t in of for t in tasks)}
+    mine = {
+        m: of
+        for m, of in regrets.items()
+        if all(t in of for t in tasks) and (m == "bayes-halving" or not is_variant(m))
+    }
     theirs = [at(regrets["random"][t], budget) for t in tasks]
     rows = [
         [m, f"{fraction([at(of[t], budget) for t in tasks], theirs):.3f}"] for m, of in mine.items()
