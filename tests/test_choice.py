@@ -95,6 +95,17 @@ def test_a_list_shares_nothing_with_a_choice_of_the_same_values(order):
         assert len(list(space.encode({"a": 1, "c": "r"}))) == 1
 
 
+def test_dicts_without_parameters_are_points_too():
+    for given, size in (([{}, {}], 2), ([{}, {"a": [1, 2]}], 3), ({"a": Choice([(0, {})])}, 1)):
+        space = Space.parse(given)
+        assert space.size == size
+        units = space.untried(rng(), 9, set())
+        assert len(units) == size
+        for unit in units:
+            keys = {Space.key(found) for found, _ in space.encode(space.decode(unit))}
+            assert Space.key(unit) in keys
+
+
 def test_many_choices_side_by_side_are_explained_at_once():
     given = {f"c{i:02}": Choice([(0, {f"x{i:02}": [1, 2]}), (1, {})]) for i in range(60)}
     space = Space.parse(given)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -203,18 +203,29 @@ class Space:
         """
         for start, columns in self._patterns(params):
             leaves = [j for j in columns if j not in self.forks]
-            if {self.names[j] for j in columns} - {None} != set(params):
+            if self._named(columns) != set(params):
                 continue
-            options = [self.dimensions[j].encode(params[self.names[j] or ""]) for j in leaves]
+            options = [self._where(j, params) for j in leaves]
             for choice in itertools.product(*options):
                 unit = start.copy()
                 unit[leaves] = choice
                 unit = self.snap(unit[None])[0]
                 decoded = self.decode(unit)
                 for j in leaves:
-                    if self.dimensions[j].kind == "continuous":
-                        decoded[self.names[j] or ""] = params[self.names[j] or ""]
+                    name = self.names[j]
+                    if name is not None and self.dimensions[j].kind == "continuous":
+                        decoded[name] = params[name]
                 yield unit, decoded
+
+    def _where(self, j: int, params: Mapping[str, Any] | None) -> list[float]:
+        """Return where coordinate j holds the value of `params`; all its places if it has no name.
+
+        All as well if `params` is None; none if it lacks the parameter.
+        """
+        name, dimension = self.names[j], self.dimensions[j]
+        if name is None or params is None:
+            return list(map(float, dimension.points(np.arange(int(dimension.n_levels)))))
+        return dimension.encode(params[name]) if name in params else []
 
     def _patterns(self, params: Mapping[str, Any] | None) -> Iterator[tuple[Array, list[int]]]:
         """Yield ways to take the forks: a point with their coordinates only, and all it has.
@@ -227,14 +238,9 @@ class Space:
             if i == len(forks):
                 yield unit
                 return
-            j, name, condition = forks[i], self.names[forks[i]], self.conditions[forks[i]]
-            if condition is not None and not self._holds(condition, unit[None])[0]:
-                options = [np.nan]
-            elif name is None or params is None:
-                options = self.forks[j].points(np.arange(len(self.forks[j]))).tolist()
-            else:
-                options = self.forks[j].encode(params[name]) if name in params else []
-            for u in options:
+            j, condition = forks[i], self.conditions[forks[i]]
+            absent = condition is not None and not self._holds(condition, unit[None])[0]
+            for u in [np.nan] if absent else self._where(j, params):
                 if params is not None and not np.isnan(u) and not self._brings(j, u) <= set(params):
                     continue
                 moved = unit.copy()
@@ -254,19 +260,23 @@ class Space:
     def _brings(self, fork: int, u: float) -> set[str]:
         """Return the parameters that a candidate has if a fork lies at `u`, whatever the others."""
         level = int(self.forks[fork].level(np.array([u]))[0])
-        return {self.names[i] or "" for i in self._below(fork, level)} - {""}
+        return self._named(self._below(fork, level))
+
+    def _named(self, columns: Iterable[int]) -> set[str]:
+        """Return the parameters of some coordinates."""
+        return {name for j in columns if (name := self.names[j]) is not None}
 
     def parts(self, params: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield, of more parameters than the space has, those of each branch that they name."""
         for _, columns in self._patterns(params):
-            names = sorted({self.names[j] or "" for j in columns} - {""})
+            names = sorted(self._named(columns))
             if all(name in params for name in names):
                 yield {name: params[name] for name in names}
 
     def explain_absence(self, params: Mapping[str, Any]) -> str:
         """Say why no point holds `params`."""
         branches = {
-            tuple(sorted({self.names[j] or "" for j in columns} - {""})): None
+            tuple(sorted(self._named(columns))): None
             for _, columns in itertools.islice(self._patterns(None), _MOST_LOOKED_AT)
         }
         if tuple(sorted(params)) not in branches:
@@ -335,10 +345,10 @@ class Space:
     def _point(self, index: int) -> Array:
         """Return the point with number `index` of a finite space."""
         unit = np.full((1, len(self.dimensions)), np.nan)
-        self._place(unit, self._below(None), index)
+        self._set(unit, self._below(None), index)
         return np.asarray(self.snap(unit)[0])
 
-    def _place(self, unit: Array, columns: list[int], index: int) -> None:
+    def _set(self, unit: Array, columns: list[int], index: int) -> None:
         """Set some coordinates, and what hangs on them, to their combination number `index`."""
         for j in columns:
             index, level = divmod(index, int(self._sizes[j]))
@@ -347,7 +357,7 @@ class Space:
                 while inside >= self._level_sizes[j][level]:
                     inside -= int(self._level_sizes[j][level])
                     level += 1
-                self._place(unit, self._below(j, level), inside)
+                self._set(unit, self._below(j, level), inside)
             unit[:, j] = self.dimensions[j].points(np.array([level]))
 
     @cached_property
