@@ -84,7 +84,8 @@ PARALLEL = (
     "optuna-gp", "optuna-gp-4",
 )  # fmt: skip
 FOLDS = ("bayes", "bayes-one-noise")
-APART = ("bayes-4", "bayes-8", "skopt-4", "optuna-gp-4", "bayes-one-noise", "bayes-halving")
+VARIANTS = ("bayes-one-noise", "bayes-4", "bayes-8")
+APART = (*VARIANTS, "skopt-4", "optuna-gp-4", "bayes-halving")
 
 
 def is_variant(method: str) -> bool:
@@ -510,10 +511,7 @@ def print_budget(rows: list[dict[str, Any]], regrets: Regrets, budget: int) -> N
     for ours in ("bayes", "tpe"):
         if ours in regrets:
             others = [m for m in regrets if m != ours and not is_variant(m)]
-            if ours == "bayes":
-                others += [
-                    m for m in FOLDS + PARALLEL if m in regrets and m in APART and m[:5] == ours
-                ]
+            others += [m for m in VARIANTS if m in regrets and m.startswith(ours)]
             print(f"\n### Pairs, {ours}\n\n{pairs(rows, regrets, ours, others, budget)}")
 
 

@@ -255,10 +255,13 @@ def check_names(branch: dict[str, Dimension], names: list[str], where: str, esti
         )
         # Not every estimator lists what it takes (xgboost), and a swapped step brings its own.
         if (name in known and not swapped) or any(
-            _is_settable(estimator, setting) for setting in _settings(branch, name)
+            _having(estimator, setting) is not None
+            for setting in _settings(parents, name, branch[name])
         ):
             continue
-        valid = _after_swap(estimator, parents) if swapped else known
+        own = {parent: levels.values[0] for parent, levels in parents.items()} if swapped else {}
+        with_own = _having(estimator, own)
+        valid = known if with_own is None else with_own.get_params(deep=True)
         close = difflib.get_close_matches(name, valid, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(
@@ -276,29 +279,21 @@ def _parents(branch: dict[str, Dimension], name: str) -> dict[str, Levels]:
     }
 
 
-def _after_swap(estimator: Any, parents: dict[str, Levels]) -> dict[str, Any]:
-    """Return the estimator's parameters if those have their only values."""
-    setting = {name: clone(levels.values[0], safe=False) for name, levels in parents.items()}
-    try:
-        parameters: dict[str, Any] = clone(estimator).set_params(**setting).get_params(deep=True)
-    except Exception:  # set_params of a foreign estimator may refuse with any error
-        return dict(estimator.get_params(deep=True))
-    return parameters
-
-
-def _settings(branch: dict[str, Dimension], name: str) -> Iterator[dict[str, Any]]:
+def _settings(
+    parents: dict[str, Levels], name: str, dimension: Dimension
+) -> Iterator[dict[str, Any]]:
     """Yield a value of a parameter with every choice of the parameters that it belongs to."""
-    parents = {parent: levels.values for parent, levels in _parents(branch, name).items()}
-    for choice in itertools.islice(itertools.product(*parents.values()), _MAX_SETTINGS):
-        yield {**dict(zip(parents, choice, strict=True)), name: branch[name].decode(0.5)}
+    choices = itertools.product(*(levels.values for levels in parents.values()))
+    for choice in itertools.islice(choices, _MAX_SETTINGS):
+        yield {**dict(zip(parents, choice, strict=True)), name: dimension.decode(0.5)}
 
 
-def _is_settable(estimator: Any, setting: dict[str, Any]) -> bool:
+def _having(estimator: Any, setting: dict[str, Any]) -> Any:
+    """Return a copy of an estimator with some parameters set; None if it does not take them."""
     try:
-        clone(estimator).set_params(**clone(setting, safe=False))
+        return clone(estimator).set_params(**clone(setting, safe=False))
     except Exception:  # set_params of a foreign estimator may refuse with any error
-        return False
-    return True
+        return None
 
 
 def _parse_real(value: Real, where: str) -> Dimension:

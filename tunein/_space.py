@@ -128,35 +128,35 @@ class Space:
     def _grow(self, tree: Tree, condition: Condition | None) -> None:
         """Append the coordinates of a tree of parameters that exist on a condition."""
         for name, node in tree.items():
-            dimension = node.choice if isinstance(node, Fork) else node
-            twin = None if condition is None else self._twin(name, node, condition)
-            if condition is not None and twin is not None:
-                levels = condition.levels | getattr(self.conditions[twin], "levels", frozenset())
-                self.conditions[twin] = Condition(condition.fork, levels)
+            if condition is not None and self._joins_twin(name, node, condition):
                 continue
+            here = len(self.names)
             self.names.append(name)
-            self.dimensions.append(dimension)
+            self.dimensions.append(node.choice if isinstance(node, Fork) else node)
             self.conditions.append(condition)
             if isinstance(node, Fork):
-                here = len(self.names) - 1
                 for level, branch in enumerate(node.branches):
                     self._grow(branch, Condition(here, frozenset([level])))
 
-    def _twin(self, name: str | None, node: Dimension | Fork, condition: Condition) -> int | None:
-        """Return the coordinate of another option of the same fork that means the same.
+    def _joins_twin(self, name: str | None, node: Dimension | Fork, condition: Condition) -> bool:
+        """Share the coordinate of another option of the same fork that means the same, if any.
 
         On neither must anything hang.
         """
-        twins = (
-            i
-            for i, (other, dimension) in enumerate(zip(self.names, self.dimensions, strict=True))
-            if other == name
-            and not isinstance(node, Fork)
-            and not any(hanging and hanging.fork == i for hanging in self.conditions)
-            and getattr(self.conditions[i], "fork", None) == condition.fork
-            and node.same_as(dimension)
-        )
-        return next(twins, None)
+        if isinstance(node, Fork):
+            return False
+        forks = {other.fork for other in self.conditions if other}
+        for i, other in enumerate(self.conditions):
+            if (
+                other
+                and other.fork == condition.fork
+                and self.names[i] == name
+                and i not in forks
+                and node.same_as(self.dimensions[i])
+            ):
+                self.conditions[i] = Condition(other.fork, other.levels | condition.levels)
+                return True
+        return False
 
     @property
     def kinds(self) -> list[Kind]:
