@@ -1,0 +1,241 @@
+"""Hypergradients of linear models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+from sklearn.linear_model import (
+    ElasticNet,
+    Lasso,
+    LogisticRegression,
+    Ridge,
+    RidgeClassifier,
+)
+from sklearn.utils.class_weight import compute_sample_weight
+
+from tunein._families._registry import HyperGradient, Loss, NoHypergradient, Samples, register
+from tunein._math.implicit import Curvature, Glm, Optimum, polish
+from tunein._math.losses import Array
+
+# Rounds of least squares that bring a sparse model to its optimum, and how exactly each is solved.
+_ROUNDS, _TIGHT = 50, 1e-12
+
+
+# --------------------------------------------------------------------- least squares
+
+
+def _lacks_one_penalty(estimator: Any) -> set[str]:
+    if estimator.positive:
+        raise NoHypergradient("positive=True")
+    return set() if np.ndim(estimator.alpha) == 0 else {"alpha"}
+
+
+@register(Ridge, params=["alpha"], output="target", proxy="squared_error", lacks=_lacks_one_penalty)
+def ridge(
+    estimator: Any, train: Samples, test: Samples, loss: Loss, names: Sequence[str]
+) -> HyperGradient:
+    """Solve the normal equations once, and with the same factor their adjoint."""
+    y = np.asarray(train.y, dtype=np.float64)
+    return _ridge(estimator, y, train, test, lambda p: loss(test, p))
+
+
+@register(
+    RidgeClassifier,
+    params=["alpha"],
+    output="decision",
+    proxy="platt_log_loss",
+    lacks=_lacks_one_penalty,
+)
+def ridge_classifier(
+    estimator: Any, train: Samples, test: Samples, loss: Loss, names: Sequence[str]
+) -> HyperGradient:
+    """Regress on -1 and 1, one column for each class if there are several."""
+    classes = estimator.classes_
+    Y = np.where(np.asarray(train.y)[:, None] == classes, 1.0, -1.0)
+    y = Y[:, 1] if len(classes) == 2 else Y
+    s = train.sample_weight * compute_sample_weight(estimator.class_weight, train.y)
+    weighted = Samples(train.X, train.y, s)
+    return _ridge(estimator, y, weighted, test, lambda p: loss(test, p, classes))
+
+
+def _ridge(estimator: Any, y: Array, train: Samples, test: Samples, loss: Any) -> HyperGradient:
+    s, X = train.sample_weight, train.X
+    curvature = Curvature(X, s, float(estimator.alpha), intercept=estimator.fit_intercept)
+    sy = (s * y.T).T
+    w, b = curvature.solve(X.T @ sy, sy.sum(axis=0))
+    value, g = loss(test.X @ w + b)
+    u, u0 = curvature.solve(test.X.T @ g, g.sum(axis=0))
+    gradient = {"alpha": -float((u * w).sum())}
+    pull, t = (s * (X @ w + b - y).T).T, (s * (X @ u + u0).T).T
+    return HyperGradient(value, gradient, _inputs(g, w, u, pull, t))
+
+
+def _inputs(g: Array, w: Array, u: Array, pull: Array, t: Array) -> tuple[Array, Array]:
+    """Return the slopes of the loss in training and test samples.
+
+    F = X' pull + ... gives -(pull u' + t w'), where t is the curvature of each sample times X u.
+    """
+    columns = (-1, 1) if g.ndim == 1 else g.shape
+    g, pull, t = (
+        a.reshape(-1, 1) if columns == (-1, 1) else a for a in (g, pull, t)
+    )
+    w, u = (a.reshape(len(a), -1) for a in (w, u))
+    return -(pull @ u.T + t @ w.T), g @ w.T
+
+
+# --------------------------------------------------------------------- sparse least squares
+
+
+def _lacks_one_target(estimator: Any) -> set[str]:
+    if estimator.positive:
+        raise NoHypergradient("positive=True")
+    return {"l1_ratio"} if isinstance(estimator, Lasso) else set()
+
+
+@register(
+    Lasso, ElasticNet, params=["alpha", "l1_ratio"], output="target", proxy="squared_error",
+    lacks=_lacks_one_target,
+)  # fmt: skip
+def elastic_net(
+    estimator: Any, train: Samples, test: Samples, loss: Loss, names: Sequence[str]
+) -> HyperGradient:
+    """Differentiate on the support: ``alpha l1_ratio |w| + alpha (1 - l1_ratio) / 2 |w|^2``."""
+    s = train.sample_weight / train.sample_weight.sum()
+    y = np.asarray(train.y, dtype=np.float64)
+    if y.ndim == 2 and y.shape[1] > 1:
+        raise NoHypergradient("several targets; use MultiTaskElasticNet")
+    y = y.reshape(-1)
+
+    def pointwise(eta: Array) -> tuple[Array, Array, Array]:
+        return s * (eta - y) ** 2 / 2, s * (eta - y), s
+
+    alpha, ratio = float(estimator.alpha), float(estimator.l1_ratio)
+    glm = Glm(train.X, pointwise, alpha * ratio, alpha * (1 - ratio), estimator.fit_intercept)
+    at = _optimum(glm, *_coefficients(estimator))
+    value, g = loss(test, test.X @ at.w + at.b)
+    u, _, t = at.adjoint(test.X.T @ g, g.sum())
+    by_a1, by_a2 = -u @ np.sign(at.w), -u @ at.w
+    gradient = {
+        "alpha": float(ratio * by_a1 + (1 - ratio) * by_a2),
+        "l1_ratio": float(alpha * (by_a1 - by_a2)),
+    }
+    return HyperGradient(value, gradient, _inputs(g, at.w, u, at.pull, at.bend * t))
+
+
+def _coefficients(estimator: Any) -> tuple[Array, float]:
+    w = np.asarray(estimator.coef_, dtype=np.float64).ravel()
+    return w, float(np.ravel(estimator.intercept_)[0])
+
+
+def _optimum(glm: Glm, w: Array, b: float) -> Optimum:
+    """Polish a fitted model; if its support is not that of the optimum, find that first.
+
+    Each round is the least-squares problem that the curvature at the last one makes of the
+    objective, solved by coordinate descent: a proximal Newton method.
+    """
+    found = polish(glm, w, b)
+    rounds = 0
+    while found is None:
+        if (rounds := rounds + 1) > _ROUNDS:
+            raise NoHypergradient("an inner optimum: the fit did not converge")
+        w, b = _least_squares(glm, w, b)
+        found = polish(glm, w, b)
+    return found
+
+
+def _least_squares(glm: Glm, w: Array, b: float) -> tuple[Array, float]:
+    eta = glm.X @ w + b
+    _, pull, bend = glm.pointwise(eta)
+    bend = np.maximum(bend, 1e-12 * bend.max())
+    total = bend.sum()
+    penalty = glm.a1 + glm.a2
+    net = ElasticNet(
+        alpha=penalty / total,
+        l1_ratio=glm.a1 / penalty,
+        fit_intercept=glm.intercept,
+        tol=_TIGHT,
+        max_iter=100_000,
+        warm_start=True,
+    )
+    net.coef_, net.intercept_ = np.array(w), b
+    net.fit(glm.X, eta - pull / bend, sample_weight=bend)
+    new, new0 = _coefficients(net)
+    return _damped(glm, w, b, new, new0)
+
+
+def _damped(glm: Glm, w: Array, b: float, new: Array, new0: float) -> tuple[Array, float]:
+    """Return the first of the steps 1, 1/2, ... that does not raise the objective."""
+    size, value = 1.0, glm.objective(w, b)
+    while size > 1e-4 and glm.objective(w + size * (new - w), b + size * (new0 - b)) > value:
+        size /= 2
+    return (new, new0) if size == 1 else (w + size * (new - w), b + size * (new0 - b))
+
+
+# --------------------------------------------------------------------- logistic regression
+
+
+def _l1_ratio(estimator: Any) -> float:
+    """Return the share of the l1 penalty, however this scikit-learn says it."""
+    penalty = getattr(estimator, "penalty", "deprecated")
+    if penalty == "deprecated" or penalty == "elasticnet":
+        return float(estimator.l1_ratio or 0.0)
+    if penalty is None:
+        raise NoHypergradient("a penalty (penalty=None)")
+    return {"l1": 1.0, "l2": 0.0}[penalty]
+
+
+def _lacks_ratio(estimator: Any) -> set[str]:
+    penalty = getattr(estimator, "penalty", "deprecated")
+    _l1_ratio(estimator)
+    return set() if penalty in ("deprecated", "elasticnet") else {"l1_ratio"}
+
+
+@register(
+    LogisticRegression, params=["C", "l1_ratio"], output="decision", proxy="log_loss",
+    lacks=_lacks_ratio,
+)  # fmt: skip
+def logistic(
+    estimator: Any, train: Samples, test: Samples, loss: Loss, names: Sequence[str]
+) -> HyperGradient:
+    """Differentiate ``C sum s l + r |w| + (1 - r) / 2 |w|^2``."""
+    s = train.sample_weight * compute_sample_weight(estimator.class_weight, train.y)
+    if len(estimator.classes_) > 2:
+        from tunein._families.multinomial import multinomial
+
+        return multinomial(estimator, Samples(train.X, train.y, s), test, loss, _l1_ratio(estimator))
+    sign = np.where(train.y == estimator.classes_[1], 1.0, -1.0)
+    C, ratio = float(estimator.C), _l1_ratio(estimator)
+
+    def pointwise(eta: Array) -> tuple[Array, Array, Array]:
+        chance = expit(-sign * eta)
+        return (
+            C * s * np.logaddexp(0, -sign * eta),
+            -C * s * sign * chance,
+            C * s * chance * (1 - chance),
+        )
+
+    w, b = _coefficients(estimator)
+    X, Z, intercept = train.X, test.X, estimator.fit_intercept
+    if estimator.solver == "liblinear" and intercept:  # it penalises the intercept as a coefficient
+        X, Z = (_with_constant(A, estimator.intercept_scaling) for A in (X, Z))
+        w, b, intercept = np.append(w, b / estimator.intercept_scaling), 0.0, False
+    at = _optimum(Glm(X, pointwise, ratio, 1 - ratio, intercept), w, b)
+    value, g = loss(test, Z @ at.w + at.b, estimator.classes_)
+    u, _, t = at.adjoint(Z.T @ g, g.sum())
+    gradient = {
+        "C": -float(t @ at.pull) / C,
+        "l1_ratio": -float(u @ (np.sign(at.w) - at.w)),
+    }
+    dX, dZ = _inputs(g, at.w, u, at.pull, at.bend * t)
+    p = train.X.shape[1]
+    return HyperGradient(value, gradient, (dX[:, :p], dZ[:, :p]))
+
+
+def _with_constant(X: Any, value: float) -> Any:
+    from scipy import sparse
+
+    ones = np.full((X.shape[0], 1), float(value))
+    return sparse.hstack([X, ones], format="csr") if sparse.issparse(X) else np.hstack([X, ones])
