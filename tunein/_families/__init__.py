@@ -2,21 +2,25 @@
 
 from tunein._families import linear
 from tunein._families._registry import (
+    LOSSES,
     HyperGradient,
     Loss,
     NoHypergradient,
     Rule,
     Samples,
-    hypergradient,
     rule_of,
 )
+from tunein._families.chain import active_names, final_rule, hypergradient
 
 __all__ = [
+    "LOSSES",
     "HyperGradient",
     "Loss",
     "NoHypergradient",
     "Rule",
     "Samples",
+    "active_names",
+    "final_rule",
     "hypergradient",
     "linear",
     "rule_of",

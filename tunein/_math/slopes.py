@@ -27,6 +27,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize
 
@@ -66,6 +67,8 @@ class SlopedGaussianProcess:
     ----------
     theta : ndarray of shape (g + 2,)
         The likeliest log-hyperparameters.
+    free : ndarray of shape (g,)
+        Coordinates that have more than one value.
     """
 
     def __init__(
@@ -78,11 +81,11 @@ class SlopedGaussianProcess:
         start: Array | None = None,
     ) -> None:
         self._kinds, self._n_levels = kinds, n_levels
-        self._free = np.flatnonzero(np.array(n_levels) > 1)
+        self.free = np.flatnonzero(np.array(n_levels) > 1)
         self.x = x
-        observed = np.isfinite(slopes[:, self._free]).T  # (g, n)
+        observed = np.isfinite(slopes[:, self.free]).T  # (g, n)
         self._rows = np.concatenate([np.ones((1, len(x)), dtype=bool), observed]).ravel()
-        self._y = np.concatenate([y, slopes[:, self._free].T[observed]])
+        self._y = np.concatenate([y, slopes[:, self.free].T[observed]])
         self._ones = (np.arange(len(self._y)) < len(x)).astype(np.float64)
         self._own = self._distances(x)
         self.theta = self._fit(start)
@@ -95,12 +98,12 @@ class SlopedGaussianProcess:
     def _distances(self, z: Array) -> tuple[Array, Array]:
         """Return D and d between z (m, c) and the points, both (m, n, g)."""
         D = squared_distances(z, self.x, self._kinds, self._n_levels)
-        a, b = _at_centre(z)[:, self._free], _at_centre(self.x)[:, self._free]
+        a, b = _at_centre(z)[:, self.free], _at_centre(self.x)[:, self.free]
         return np.moveaxis(D, 0, -1), a[:, None, :] - b[None, :, :]
 
     def _unpack(self, theta: Array) -> tuple[Array, Array]:
         """Return the precisions (g,) and the noise of each observation (N,)."""
-        g = len(self._free)
+        g = len(self.free)
         precision = np.exp(-2 * theta[:g])
         n = len(self.x)
         slopes = np.repeat(np.exp(theta[g + 1]) * precision, n)
@@ -133,7 +136,7 @@ class SlopedGaussianProcess:
         return factor, alpha, mean, (q + _SEEN_BEFORE * _SIGNAL) / (len(K) + _SEEN_BEFORE)
 
     def _fit(self, start: Array | None) -> Array:
-        g = len(self._free)
+        g = len(self.free)
         priors = np.array([_LENGTHSCALE] * g + [_NOISE, _ROUGHNESS])
         bounds = [_LOG_LENGTHSCALES] * g + [_LOG_NOISES, _LOG_ROUGHNESSES]
 
@@ -195,22 +198,25 @@ class SlopedGaussianProcess:
         return np.asarray(np.einsum("mn,mnj->j", common, D) + own.sum(axis=(1, 2)))
 
     def predict(self, z: Array) -> tuple[Array, Array]:
-        """Return mean and standard deviation (m,), noise left out, at features z (m, c)."""
+        """Return mean and standard deviation (1, m), noise left out, at features z (m, c)."""
         k = self._cross(z)[: len(z)]
         v = solve_triangular(self._factor[0], k.T, lower=True, check_finite=False)
         explained = np.einsum("ij,ij->j", v, v)
         sd = np.sqrt(self._s2 * np.maximum(1 - explained, 1e-12))
-        return self._mean + k @ self._alpha, sd
+        return (self._mean + k @ self._alpha)[None], sd[None]
 
     def _cross(self, z: Array) -> Array:
         return self._kernel(*self._distances(z), self._precision)[:, self._rows]
 
-    def predict_gradient(self, z: Array) -> tuple[Array, Array, Array, Array]:
-        """Return mean and sd (m,), and their gradients (m, g) in the free coordinates, at z."""
-        m, g = len(z), len(self._free)
+    def predict_gradient(
+        self, z: Array, columns: NDArray[np.intp]
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return mean and sd (1, m), and their gradients (1, m, c) in numeric `columns`, at z."""
+        m, g = len(z), len(self.free)
         k = self._cross(z).reshape(1 + g, m, -1)
         solved = cho_solve(self._factor, k[0].T, check_finite=False).T
         sd = np.sqrt(self._s2 * np.maximum(1 - (k[0] * solved).sum(axis=1), 1e-12))
-        d_mean = np.einsum("gmN,N->mg", k[1:], self._alpha)
-        d_sd = -self._s2 * np.einsum("gmN,mN->mg", k[1:], solved) / sd[:, None]
-        return self._mean + k[0] @ self._alpha, sd, d_mean, d_sd
+        own = 1 + np.searchsorted(self.free, columns)
+        d_mean = np.einsum("gmN,N->mg", k[own], self._alpha)
+        d_sd = -self._s2 * np.einsum("gmN,mN->mg", k[own], solved) / sd[:, None]
+        return (self._mean + k[0] @ self._alpha)[None], sd[None], d_mean[None], d_sd[None]
