@@ -38,13 +38,16 @@ _MAX_STEPS, _NOTHING = 100, 1e-22
 class Curvature:
     """A factorised ``[[X' D X + diag(ridge), X' D 1], [., sum D]]``.
 
+    With m the means of features under D, elimination of the intercept leaves the curvature of
+    centred features, ``(X - 1 m')' D (X - 1 m') + diag(ridge)``.
+
     Parameters
     ----------
     X : {ndarray, sparse matrix} of shape (n, p)
         Features.
     D : ndarray of shape (n,)
-        Non-negative.
-    ridge : float
+        Of positive sum.
+    ridge : float or ndarray of shape (p,)
         Added to the diagonal of all coefficients but the intercept.
     intercept : bool
         Whether there is one.
@@ -55,52 +58,123 @@ class Curvature:
         If it is singular or nearly so.
     """
 
-    def __init__(self, X: Any, D: Array, ridge: float, *, intercept: bool) -> None:
-        self._intercept = intercept
+    def __init__(self, X: Any, D: Array, ridge: Any, *, intercept: bool) -> None:
+        self._intercept, self._X = intercept, X
         n, p = X.shape
+        self._total = float(D.sum())
+        if intercept and not self._total > 0:
+            raise np.linalg.LinAlgError("the curvature of the intercept vanishes")
+        self._mean = np.asarray(X.T @ D).ravel() / self._total if intercept else np.zeros(p)
         # With more features than samples the identity of Woodbury leaves n x n to factorise.
-        self._wide = p > n and ridge > 0
-        scaled = _times_rows(X, D)
+        self._wide = p > n and np.ndim(ridge) == 0 and ridge > 0 and bool(np.all(D >= 0))
         if self._wide:
-            root = np.sqrt(D)
-            self._ridge, self._Y = ridge, _times_rows(X, root)
-            K = _dense(self._Y @ self._Y.T) / ridge
+            self._ridge, self._root = ridge, np.sqrt(D)
+            K = self._gram(X) * self._root * self._root[:, None] / ridge
             K[np.diag_indices_from(K)] += 1
-            self._factor = _factor(K)
+            self._factor = Factor(K)
         else:
-            H = _dense(X.T @ scaled)
+            H = self._centred_square(X, D)
             H[np.diag_indices_from(H)] += ridge
-            self._factor = _factor(H) if p else (np.empty((0, 0)), True)
-        if intercept:
-            self._border = np.asarray(scaled.sum(axis=0), dtype=np.float64).ravel()
-            self._inverse_border = self._solve(self._border)
-            self._corner = float(D.sum()) - float(self._border @ self._inverse_border)
-            if not self._corner > _MIN_PIVOT**2 * max(float(D.sum()), 1e-300):
-                raise np.linalg.LinAlgError("the curvature of the intercept vanishes")
+            self._factor = Factor(H)
+
+    def _gram(self, X: Any) -> Array:
+        """Return the products of centred rows."""
+        if not sparse.issparse(X):
+            A = X - self._mean
+            return np.asarray(A @ A.T)
+        Xm = X @ self._mean
+        return _dense(X @ X.T) - Xm - Xm[:, None] + float(self._mean @ self._mean)
+
+    def _centred_square(self, X: Any, D: Array) -> Array:
+        if not sparse.issparse(X):
+            A = X - self._mean if self._intercept else X
+            return np.asarray(A.T @ _times_rows(A, D), dtype=np.float64)
+        H = _dense(X.T @ _times_rows(X, D))
+        return H - self._total * np.outer(self._mean, self._mean) if self._intercept else H
 
     def _solve(self, v: Array) -> Array:
         if not self._wide:
-            if not len(v):
-                return v
-            return np.asarray(linalg.cho_solve(self._factor, v, check_finite=False))
-        inner = linalg.cho_solve(self._factor, self._Y @ v / self._ridge, check_finite=False)
-        return np.asarray((v - self._Y.T @ inner) / self._ridge)
+            return self._factor.solve(v)
+        root, m = (self._root, self._mean) if v.ndim == 1 else (
+            self._root[:, None], self._mean[:, None]
+        )  # fmt: skip
+        inner = root * self._factor.solve(root * (self._X @ v - self._mean @ v) / self._ridge)
+        return np.asarray((v - (self._X.T @ inner - m * inner.sum(axis=0))) / self._ridge)
 
     def solve(self, v: Array, v0: Any = 0.0) -> tuple[Array, Any]:
         """Return the coefficients and the intercept u, u0 that the curvature maps to v, v0."""
-        u = self._solve(v)
         if not self._intercept:
-            return u, np.zeros_like(np.asarray(v0, dtype=np.float64))
-        u0 = (v0 - self._border @ u) / self._corner
-        return u - np.multiply.outer(self._inverse_border, u0), u0
+            return self._solve(v), np.zeros_like(np.asarray(v0, dtype=np.float64))
+        u = self._solve(v - np.multiply.outer(self._mean, v0))
+        return u, v0 / self._total - self._mean @ u
 
 
-def _factor(H: Array) -> Any:
-    factor = linalg.cho_factor(H, lower=True, check_finite=True)
-    pivots = np.diagonal(factor[0])
-    if pivots.min() < _MIN_PIVOT * pivots.max():
-        raise np.linalg.LinAlgError("the curvature is nearly singular")
-    return factor
+class Factor:
+    """A positive definite matrix, factorised with its diagonal scaled to ones.
+
+    So that units of features do not count. Raises `numpy.linalg.LinAlgError` if it is singular or
+    nearly so.
+    """
+
+    def __init__(self, H: Array) -> None:
+        diagonal = np.diagonal(H)
+        if not np.all(diagonal > 0):
+            raise np.linalg.LinAlgError("the curvature is singular")
+        self._scale = 1 / np.sqrt(diagonal)
+        self._factor: Any = None
+        if len(H):
+            scaled = H * self._scale * self._scale[:, None]
+            self._factor = linalg.cho_factor(scaled, lower=True, check_finite=True)
+            if np.diagonal(self._factor[0]).min() < _MIN_PIVOT:
+                raise np.linalg.LinAlgError("the curvature is nearly singular")
+
+    def solve(self, v: Array) -> Array:
+        """Return what the matrix maps to v (p,) or (p, k)."""
+        if self._factor is None:
+            return v
+        scale = self._scale if v.ndim == 1 else self._scale[:, None]
+        return np.asarray(scale * linalg.cho_solve(self._factor, scale * v, check_finite=False))
+
+
+def conjugate_gradients(
+    times: Callable[[Array], Array],
+    v: Array,
+    precondition: Callable[[Array], Array],
+    tol: float,
+    max_rounds: int,
+) -> tuple[Array, int]:
+    """Solve ``times(u) = v`` for a symmetric positive map of arrays; also count the rounds.
+
+    It stops at `tol` times the first residual, in the norm of the preconditioner.
+    """
+    u, r = np.zeros_like(v), v.copy()
+    z = precondition(r)
+    p, rz = z, float((r * z).sum())
+    enough = tol**2 * rz
+    for done in range(max_rounds):
+        if rz <= enough or rz <= 0:
+            return u, done
+        Ap = times(p)
+        bent = float((p * Ap).sum())
+        if not bent > 0:  # nothing but rounding is left
+            return u, done
+        u += rz / bent * p
+        r -= rz / bent * Ap
+        z = precondition(r)
+        rz, before = float((r * z).sum()), rz
+        p = z + rz / before * p
+    return u, max_rounds
+
+
+def input_slopes(g: Array, w: Array, u: Array, pull: Array, t: Array) -> tuple[Array, Array]:
+    """Return the slopes of the loss in training and test samples.
+
+    ``F = X' pull + ...`` gives ``-(pull u' + t w')``, where t is the curvature of each sample times
+    the decisions of u; and test samples ``g w'`` for the slope g in their decisions.
+    """
+    g, pull, t = (a if a.ndim == 2 else a[:, None] for a in (g, pull, t))
+    w, u = (a.reshape(len(a), -1) for a in (w, u))
+    return -(pull @ u.T + t @ w.T), g @ w.T
 
 
 def _times_rows(X: Any, weights: Array) -> Any:
