@@ -190,19 +190,18 @@ def softmax_optimum(problem: Softmax, T: Array) -> SoftmaxOptimum | None:
     for _ in range(_MAX_STEPS):
         if precondition is None:
             precondition = _preconditioner(state, support)
-        F = state.distance() * support
+        free = _levels(problem, support)
+        F = _centred(state.distance() * support, free)
         step, rounds = _solve(state, support, precondition, F, _STEP, 200)
         before, promised = promised, float((F * step).sum())
-        if promised <= _NOTHING * abs(state.value) or (
-            promised < 1e-15 * abs(state.value) and promised > before / 4
-        ):
-            if not _beyond(state, support):
-                return SoftmaxOptimum(state, support, precondition)
+        still = promised <= max(_NOTHING, 1e-15 * (promised > before / 4)) * abs(state.value)
+        if still and not _beyond(state, support):
+            return SoftmaxOptimum(state, support, precondition)
+        whole = still
+        if not still:
+            state, whole = _searched(state, _centred(step, free), promised)
+        if whole and _beyond(state, support):
             state, promised = _proximal(state), np.inf
-        else:
-            state, whole = _searched(state, step, promised)
-            if not whole and problem.a1 > 0:
-                state = _proximal(state)
         now = _support(problem, state.T)
         if rounds > _STALE or not np.array_equal(now, support):
             precondition = None
@@ -225,23 +224,31 @@ def _beyond(state: State, support: Mask) -> bool:
 def _searched(state: State, step: Array, promised: float) -> tuple[State, bool]:
     """Take the first of the steps 1, 1/2, ... that lowers the objective, within the orthant.
 
-    Returns also whether that is the whole step, and no sign changed.
+    Below the step at which the first sign would change, that one: its coefficient becomes zero.
+    Returns also whether it is the whole step, and no sign changed.
     """
     problem, size = state.problem, 1.0
-    sign = np.sign(state.T)
+    first = _first_crossing(state, step) if problem.a1 > 0 else 0.0
     while size > 1e-8:
         T = state.T - size * step
-        crossed = np.zeros(T.shape, dtype=bool)
+        crossed = False
         if problem.a1 > 0:
             W = problem.coefficients(T)
-            inner = problem.coefficients(crossed)
-            inner[...] = W * problem.coefficients(sign) < 0
-            W[inner] = 0.0
+            over = problem.coefficients(state.T) * W < 0
+            W[over] = 0.0
+            crossed = bool(over.any())
         new = problem.at(T)
         if new.value <= state.value - 1e-4 * size * promised or promised < 1e-13 * abs(state.value):
-            return new, size == 1 and not crossed.any()
-        size /= 2
+            return new, size == 1 and not crossed
+        size = first if size / 2 < first < size else size / 2
     return state, False
+
+
+def _first_crossing(state: State, step: Array) -> float:
+    """Return the part of a step after which the first coefficient is zero; one if none is."""
+    W, move = (state.problem.coefficients(A) for A in (state.T, step))
+    towards = W * move > 0
+    return float(np.min(W[towards] / move[towards], initial=1.0)) * (1 + 1e-12)
 
 
 def _proximal(state: State) -> State:
