@@ -1,6 +1,6 @@
 """Hypergradients of estimators: importing this package registers the rules of scikit-learn's."""
 
-from tunein._families import linear
+from tunein._families import glm, huber, linear, multitask
 from tunein._families._registry import (
     HyperGradient,
     Loss,
@@ -17,7 +17,10 @@ __all__ = [
     "NoHypergradient",
     "Rule",
     "Samples",
+    "glm",
+    "huber",
     "hypergradient",
     "linear",
+    "multitask",
     "rule_of",
 ]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from scipy import sparse
 from sklearn.pipeline import Pipeline
 
 from tunein._math import losses
@@ -210,6 +211,21 @@ class Smooth:
 _TRANSFORMERS: dict[type, Smooth] = {}
 
 
+def _plain(samples: Samples) -> Samples:
+    """Return samples with X an ndarray, or a sparse matrix of rows, of float64, and y an ndarray.
+
+    Numbers of another type are taken for what they say: a fit in single precision has its optimum
+    to within rounding.
+    """
+    if sparse.issparse(samples.X):
+        X = sparse.csr_array(samples.X, dtype=np.float64)
+    else:
+        X = np.asarray(samples.X)
+        X = X.astype(np.float64) if X.dtype != np.float64 else X
+    s = np.asarray(samples.sample_weight, dtype=np.float64)
+    return Samples(X, np.asarray(samples.y), s)
+
+
 def hypergradient(
     estimator: Any, train: Samples, test: Samples, loss: Loss, names: Sequence[str]
 ) -> HyperGradient:
@@ -225,6 +241,9 @@ def hypergradient(
     if rule is None:
         raise NoHypergradient(f"a hypergradient of {type(estimator).__name__}")
     wanted = [name for name in names if name in rule.active(estimator)]
-    found = rule.function(estimator, train, test, loss, wanted)
+    try:
+        found = rule.function(estimator, _plain(train), _plain(test), loss, wanted)
+    except np.linalg.LinAlgError as error:
+        raise NoHypergradient(f"a unique inner optimum: {error}") from error
     gradient = {name: found.gradient[name] for name in wanted}
     return HyperGradient(found.loss, gradient, found.inputs)
