@@ -35,6 +35,9 @@ _N_BEST = 5
 # What the mean of scores must promise, in their standard deviations, to be gone after.
 _WORTHWHILE = 0.03
 
+# Part of the loss that must be expected elsewhere for another descent to start there.
+_WORTH_A_JOURNEY = 0.01
+
 # Losses less than this part of the usual one are as good as none: their logarithm says nothing.
 _LEAST_LOSS = 1e-9
 
@@ -271,7 +274,7 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         best = units[np.argsort(seen.z, kind="stable")[:_N_BEST]]
         point = maximise(acquisition, space, best, known.tried, rng)
         promise = float(np.exp(acquisition(space.features(point[None]))[0]))
-        if promise <= self.tol or Space.key(point) in known.tried:
+        if promise <= max(self.tol, _WORTH_A_JOURNEY) or Space.key(point) in known.tried:
             return None
         return point, note
 

@@ -1,6 +1,6 @@
 """Hypergradients of estimators: importing this package registers the rules of scikit-learn's."""
 
-from tunein._families import linear
+from tunein._families import glm, huber, linear, multitask
 from tunein._families._registry import (
     LOSSES,
     HyperGradient,
@@ -21,7 +21,10 @@ __all__ = [
     "Samples",
     "active_names",
     "final_rule",
+    "glm",
+    "huber",
     "hypergradient",
     "linear",
+    "multitask",
     "rule_of",
 ]

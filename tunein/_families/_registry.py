@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from scipy import sparse
 
 from tunein._math import losses
 from tunein._math.losses import Array, Valued
@@ -229,3 +230,18 @@ class Smooth:
 
 
 _TRANSFORMERS: dict[type, Smooth] = {}
+
+
+def plain(samples: Samples) -> Samples:
+    """Return samples with X an ndarray, or a sparse matrix of rows, of float64, and y an ndarray.
+
+    Numbers of another type are taken for what they say: a fit in single precision has its optimum
+    to within rounding.
+    """
+    if sparse.issparse(samples.X):
+        X = sparse.csr_array(samples.X, dtype=np.float64)
+    else:
+        X = np.asarray(samples.X)
+        X = X.astype(np.float64) if X.dtype != np.float64 else X
+    s = np.asarray(samples.sample_weight, dtype=np.float64)
+    return Samples(X, np.asarray(samples.y), s)

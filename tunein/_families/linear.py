@@ -17,12 +17,9 @@ from sklearn.linear_model import (
 from sklearn.utils.class_weight import compute_sample_weight
 
 from tunein._families._registry import HyperGradient, Loss, NoHypergradient, Samples, register
-from tunein._math.implicit import Curvature, Glm, Optimum, polish
+from tunein._families.multinomial import multinomial
+from tunein._math.implicit import Curvature, Glm, Optimum, input_slopes, polish
 from tunein._math.losses import Array
-
-# Rounds of least squares that bring a sparse model to its optimum, and how exactly each is solved.
-_ROUNDS, _TIGHT = 50, 1e-12
-
 
 # --------------------------------------------------------------------- least squares
 
@@ -70,20 +67,7 @@ def _ridge(estimator: Any, y: Array, train: Samples, test: Samples, loss: Any) -
     u, u0 = curvature.solve(test.X.T @ g, g.sum(axis=0))
     gradient = {"alpha": -float((u * w).sum())}
     pull, t = (s * (X @ w + b - y).T).T, (s * (X @ u + u0).T).T
-    return HyperGradient(value, gradient, _inputs(g, w, u, pull, t))
-
-
-def _inputs(g: Array, w: Array, u: Array, pull: Array, t: Array) -> tuple[Array, Array]:
-    """Return the slopes of the loss in training and test samples.
-
-    F = X' pull + ... gives -(pull u' + t w'), where t is the curvature of each sample times X u.
-    """
-    columns = (-1, 1) if g.ndim == 1 else g.shape
-    g, pull, t = (
-        a.reshape(-1, 1) if columns == (-1, 1) else a for a in (g, pull, t)
-    )
-    w, u = (a.reshape(len(a), -1) for a in (w, u))
-    return -(pull @ u.T + t @ w.T), g @ w.T
+    return HyperGradient(value, gradient, input_slopes(g, w, u, pull, t))
 
 
 # --------------------------------------------------------------------- sparse least squares
@@ -122,7 +106,7 @@ def elastic_net(
         "alpha": float(ratio * by_a1 + (1 - ratio) * by_a2),
         "l1_ratio": float(alpha * (by_a1 - by_a2)),
     }
-    return HyperGradient(value, gradient, _inputs(g, at.w, u, at.pull, at.bend * t))
+    return HyperGradient(value, gradient, input_slopes(g, at.w, u, at.pull, at.bend * t))
 
 
 def _coefficients(estimator: Any) -> tuple[Array, float]:
@@ -131,47 +115,10 @@ def _coefficients(estimator: Any) -> tuple[Array, float]:
 
 
 def _optimum(glm: Glm, w: Array, b: float) -> Optimum:
-    """Polish a fitted model; if its support is not that of the optimum, find that first.
-
-    Each round is the least-squares problem that the curvature at the last one makes of the
-    objective, solved by coordinate descent: a proximal Newton method.
-    """
     found = polish(glm, w, b)
-    rounds = 0
-    while found is None:
-        if (rounds := rounds + 1) > _ROUNDS:
-            raise NoHypergradient("an inner optimum: the fit did not converge")
-        w, b = _least_squares(glm, w, b)
-        found = polish(glm, w, b)
+    if found is None:
+        raise NoHypergradient("an inner optimum: the fit did not converge")
     return found
-
-
-def _least_squares(glm: Glm, w: Array, b: float) -> tuple[Array, float]:
-    eta = glm.X @ w + b
-    _, pull, bend = glm.pointwise(eta)
-    bend = np.maximum(bend, 1e-12 * bend.max())
-    total = bend.sum()
-    penalty = glm.a1 + glm.a2
-    net = ElasticNet(
-        alpha=penalty / total,
-        l1_ratio=glm.a1 / penalty,
-        fit_intercept=glm.intercept,
-        tol=_TIGHT,
-        max_iter=100_000,
-        warm_start=True,
-    )
-    net.coef_, net.intercept_ = np.array(w), b
-    net.fit(glm.X, eta - pull / bend, sample_weight=bend)
-    new, new0 = _coefficients(net)
-    return _damped(glm, w, b, new, new0)
-
-
-def _damped(glm: Glm, w: Array, b: float, new: Array, new0: float) -> tuple[Array, float]:
-    """Return the first of the steps 1, 1/2, ... that does not raise the objective."""
-    size, value = 1.0, glm.objective(w, b)
-    while size > 1e-4 and glm.objective(w + size * (new - w), b + size * (new0 - b)) > value:
-        size /= 2
-    return (new, new0) if size == 1 else (w + size * (new - w), b + size * (new0 - b))
 
 
 # --------------------------------------------------------------------- logistic regression
@@ -203,8 +150,6 @@ def logistic(
     """Differentiate ``C sum s l + r |w| + (1 - r) / 2 |w|^2``."""
     s = train.sample_weight * compute_sample_weight(estimator.class_weight, train.y)
     if len(estimator.classes_) > 2:
-        from tunein._families.multinomial import multinomial
-
         return multinomial(estimator, Samples(train.X, train.y, s), test, loss, _l1_ratio(estimator))
     sign = np.where(train.y == estimator.classes_[1], 1.0, -1.0)
     C, ratio = float(estimator.C), _l1_ratio(estimator)
@@ -226,10 +171,10 @@ def logistic(
     value, g = loss(test, Z @ at.w + at.b, estimator.classes_)
     u, _, t = at.adjoint(Z.T @ g, g.sum())
     gradient = {
-        "C": -float(t @ at.pull) / C,
+        "C": float(u @ (ratio * np.sign(at.w) + (1 - ratio) * at.w)) / C,
         "l1_ratio": -float(u @ (np.sign(at.w) - at.w)),
     }
-    dX, dZ = _inputs(g, at.w, u, at.pull, at.bend * t)
+    dX, dZ = input_slopes(g, at.w, u, at.pull, at.bend * t)
     p = train.X.shape[1]
     return HyperGradient(value, gradient, (dX[:, :p], dZ[:, :p]))
 
