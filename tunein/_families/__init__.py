@@ -1,6 +1,6 @@
 """Hypergradients of estimators: importing this package registers the rules of scikit-learn's."""
 
-from tunein._families import linear
+from tunein._families import linear, svm
 from tunein._families._registry import (
     HyperGradient,
     Loss,
@@ -20,4 +20,5 @@ __all__ = [
     "hypergradient",
     "linear",
     "rule_of",
+    "svm",
 ]

@@ -79,9 +79,7 @@ def _inputs(g: Array, w: Array, u: Array, pull: Array, t: Array) -> tuple[Array,
     F = X' pull + ... gives -(pull u' + t w'), where t is the curvature of each sample times X u.
     """
     columns = (-1, 1) if g.ndim == 1 else g.shape
-    g, pull, t = (
-        a.reshape(-1, 1) if columns == (-1, 1) else a for a in (g, pull, t)
-    )
+    g, pull, t = (a.reshape(-1, 1) if columns == (-1, 1) else a for a in (g, pull, t))
     w, u = (a.reshape(len(a), -1) for a in (w, u))
     return -(pull @ u.T + t @ w.T), g @ w.T
 
@@ -205,7 +203,9 @@ def logistic(
     if len(estimator.classes_) > 2:
         from tunein._families.multinomial import multinomial
 
-        return multinomial(estimator, Samples(train.X, train.y, s), test, loss, _l1_ratio(estimator))
+        return multinomial(
+            estimator, Samples(train.X, train.y, s), test, loss, _l1_ratio(estimator)
+        )
     sign = np.where(train.y == estimator.classes_[1], 1.0, -1.0)
     C, ratio = float(estimator.C), _l1_ratio(estimator)
 
