@@ -25,10 +25,10 @@ from tunein._math.support import (
     Dual,
     Gram,
     Kernel,
-    Machines,
     NotSettled,
     Settled,
     dense,
+    differentiate,
     is_sparse,
     settle,
 )
@@ -235,7 +235,6 @@ def svc(
         test,
         machines,
         lambda p: loss(test, p[:, 0], classes) if two else loss(test, p, classes, pairs=True),
-        names,
     )
 
 
@@ -274,7 +273,7 @@ def svr(
         beta[fitted.support_] = dense(fitted.dual_coef_)[0]
         return [settle(Dual(gram, rows, y, band, band, cap[rows]), beta[rows])]
 
-    return _dual(estimator, train, test, machines, lambda p: loss(test, p[:, 0]), names)
+    return _dual(estimator, train, test, machines, lambda p: loss(test, p[:, 0]))
 
 
 def _dual(
@@ -283,34 +282,40 @@ def _dual(
     test: Samples,
     machines: Callable[[Any, Gram], list[Settled]],
     loss: Callable[[Array], Valued],
-    names: Sequence[str],
 ) -> HyperGradient:
     """Settle the machines, by a second and closer fit if need be, and differentiate them."""
     kernel = _kernel(estimator)
     X, Z = _like(train.X), _like(test.X)
+    gram = Gram(kernel, X, estimator.support_)
     try:
-        settled = machines(estimator, Gram(kernel, X, estimator.support_))
+        settled = machines(estimator, gram)
     except NotSettled:
         closer = clone(estimator).set_params(tol=_TIGHT)
         closer.fit(train.X, train.y, sample_weight=train.sample_weight)
         try:
-            settled = machines(closer, Gram(kernel, X, closer.support_))
+            settled = machines(closer, gram)
         except NotSettled as error:
             raise NoHypergradient(f"an inner optimum: {error}") from None
-    wanted = {*names} if is_sparse(X) else {*names, "inputs", "gamma"}
 
     def columns(p: Array) -> Valued:
         value, slope = loss(p)
         return value, slope.reshape(p.shape)
 
-    value, found, inputs = Machines(kernel, X, settled).differentiate(Z, columns, wanted)
-    if "C" in found:
-        found["C"] /= float(estimator.C)
-    if inputs is not None and kernel.has_gamma and estimator.gamma == "scale":
-        # gamma = 1 / (p var X), and d var / dX = 2 (X - mean) / size.
-        pull = 2 * (X - X.mean()) / (X.size * X.var())
-        inputs = inputs[0] - found["gamma"] * kernel.gamma * pull, inputs[1]
-    return HyperGradient(value, found, inputs)
+    found = differentiate(gram, settled, Z, columns)
+    gradient = {
+        "C": found.by_scale / float(estimator.C),
+        "epsilon": found.by_epsilon,
+        "gamma": found.by_gamma,
+        "coef0": found.by_coef0,
+    }
+    inputs = None
+    if found.by_train is not None and found.by_test is not None:
+        inputs = found.by_train, found.by_test
+        if kernel.has_gamma and estimator.gamma == "scale":
+            # gamma = 1 / (p var X), and d var / dX = 2 (X - mean) / size.
+            in_log = -2 * (X - X.mean()) / (X.size * X.var())
+            inputs = found.by_train + found.by_gamma * kernel.gamma * in_log, found.by_test
+    return HyperGradient(found.loss, gradient, inputs)
 
 
 def _like(X: Any) -> Any:

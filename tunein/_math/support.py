@@ -54,6 +54,12 @@ _SLACK = 1e-9
 # Attempts to set all states at once, and steps of one state at a time for each that is free.
 _SWEEPS, _WALKS = 30, 10
 
+# How many times more samples than changes to them there must be for factors to be used again.
+_REUSE = 12
+
+# Least ratio of pivots of factors that are used again: what they are used for squares it.
+_SOUND = 1e-4
+
 # States.
 _LOW, _FREE_LOW, _ZERO, _FREE_HIGH, _HIGH = -2, -1, 0, 1, 2
 
@@ -111,7 +117,8 @@ class Kernel:
         if self.name == "linear":
             return q
         if self.name == "rbf":
-            return np.asarray(np.exp(self.gamma * q))
+            k = self.gamma * q
+            return np.exp(k, out=k)
         a = self.gamma * q + self.coef0
         return np.asarray(np.tanh(a) if self.name == "sigmoid" else a**self.degree)
 
@@ -177,29 +184,41 @@ class Gram:
     """
 
     def __init__(self, kernel: Kernel, X: Any, first: Rows) -> None:
-        self._kernel, self._X = kernel, X
+        self.kernel, self.X = kernel, X
         self._where = np.full(X.shape[0], -1)
-        self._where[first] = np.arange(len(first))
-        self._columns = kernel(X, X[first])
+        # Columns are rows here, K being symmetric, with space for a few more to come.
+        self._known = len(first)
+        self._rows = np.empty((len(first) + len(first) // 8 + 8, X.shape[0]))
+        self._rows[: self._known] = kernel(X[first], X)
+        self._where[first] = np.arange(self._known)
 
     def __call__(self, rows: Rows, columns: Rows) -> Array:
         """Return a block of the matrix."""
-        new = columns[self._where[columns] < 0]
-        if len(new):
-            self._where[new] = self._columns.shape[1] + np.arange(len(new))
-            self._columns = np.hstack([self._columns, self._kernel(self._X, self._X[new])])
-        at = self._where[columns]
-        return np.asarray(self._columns[np.ix_(rows, at)])
+        self._learn(columns)
+        return np.asarray(self._rows[np.ix_(self._where[columns], rows)].T)
 
     def times(self, rows: Rows, beta: Array) -> Array:
         """Return K beta, of some samples and the coefficients of the same ones."""
         J = np.flatnonzero(beta)
-        if len(rows) < len(self._where):
+        if len(rows) < self.X.shape[0]:
             return np.asarray(self(rows, rows[J]) @ beta[J])
-        self(rows[:1], rows[J])  # the columns are there: to take them all copies none
-        known = np.zeros(self._columns.shape[1])
-        known[self._where[rows[J]]] = beta[J]
-        return np.asarray(self._columns @ known)
+        self._learn(rows[J])  # to multiply all columns copies none
+        coefficients = np.zeros(self._known)
+        coefficients[self._where[rows[J]]] = beta[J]
+        return np.asarray(coefficients @ self._rows[: self._known])
+
+    def _learn(self, columns: Rows) -> None:
+        new = columns[self._where[columns] < 0]
+        if not len(new):
+            return
+        known = self._known + len(new)
+        if known > len(self._rows):
+            more = np.empty((max(known, 3 * len(self._rows) // 2), self._rows.shape[1]))
+            more[: self._known] = self._rows[: self._known]
+            self._rows = more
+        self._rows[self._known : known] = self.kernel(self.X[new], self.X)
+        self._where[new] = np.arange(self._known, known)
+        self._known = known
 
 
 # --------------------------------------------------------------------- the bordered system
@@ -215,6 +234,13 @@ class Bordered:
     ----------
     K : ndarray of shape (n, n)
         Symmetric, n > 0.
+
+    Attributes
+    ----------
+    definite : bool
+        Whether K is positive definite on vectors of sum zero.
+    sound : bool
+        Whether it is far from singular there too.
     """
 
     def __init__(self, K: Array) -> None:
@@ -222,10 +248,15 @@ class Bordered:
         self._shift = float(np.abs(np.diagonal(K)).mean()) or 1.0
         self._lu: Any = None
         try:
-            self._factor = linalg.cho_factor(K + self._shift, lower=True, check_finite=False)
+            shifted = K + self._shift
+            self._factor = linalg.cho_factor(
+                shifted, lower=True, overwrite_a=True, check_finite=False
+            )
             self.definite = True
+            pivots = np.diagonal(self._factor[0])
+            self.sound = bool(pivots.min() > _SOUND * pivots.max())
         except np.linalg.LinAlgError:
-            self.definite = False
+            self.definite = self.sound = False
             P = np.ones((n + 1, n + 1))
             P[:n, :n], P[n, n] = K, 0.0
             self._lu = linalg.lu_factor(P, check_finite=False)
@@ -235,14 +266,66 @@ class Bordered:
     def _solve(self, v: Array) -> Array:
         return np.asarray(linalg.cho_solve(self._factor, v, check_finite=False))
 
+    def solve(self, v: Array, v0: Any) -> tuple[Array, Any]:
+        """Return the u, u0 that it maps to v, v0: (n,) and a number, or (n, k) and (k,)."""
+        if self._lu is not None:
+            u = linalg.lu_solve(self._lu, np.concatenate([v, [v0]]), check_finite=False)
+            return u[:-1], u[-1]
+        u = self._solve(v)
+        shifted = (u.sum(axis=0) - v0) / self._ones.sum()
+        return u - np.multiply.outer(self._ones, shifted), shifted + self._shift * v0
+
+
+class Changed:
+    """The bordered matrix of other samples, through the factors of that of some at the start.
+
+    With P of the samples at the start, those that are added, A, border it once more; of those that
+    are removed, R, the coefficient is held at zero by a force, which takes their equation away::
+
+        [P     E_A   E_R] [x     ]   [v  ]
+        [E_A'  K_AA  0  ] [beta_A] = [v_A]    E_A = [K_.A; 1'], E_R = columns of the identity
+        [E_R'  0     0  ] [force ]   [0  ]
+
+    Parameters
+    ----------
+    base : Bordered
+        P.
+    cross : ndarray of shape (n, a)
+        K of the samples at the start and the added ones.
+    corner : ndarray of shape (a, a)
+        K of the added ones.
+    removed : ndarray of int of shape (r,)
+        Places of those removed among the n.
+    order : ndarray of int of shape (n - r + a,)
+        Which of the n, then the a, are the samples of now, in their order.
+    """
+
+    definite = True
+
+    def __init__(self, base: Bordered, cross: Array, corner: Array, removed: Rows, order: Rows):
+        self._base, self._order = base, order
+        self._n, self._added = cross.shape
+        k = self._added + len(removed)
+        self._V = np.zeros((self._n, k))
+        self._V[:, : self._added] = cross
+        self._V[removed, np.arange(self._added, k)] = 1.0
+        self._V0 = np.where(np.arange(k) < self._added, 1.0, 0.0)
+        self._W, self._W0 = base.solve(self._V, self._V0)
+        S = -(self._V.T @ self._W + np.multiply.outer(self._V0, self._W0))
+        S[: self._added, : self._added] += corner
+        self._lu = linalg.lu_factor(S, check_finite=False)
+
     def solve(self, v: Array, v0: float) -> tuple[Array, float]:
         """Return the u, u0 that it maps to v, v0."""
-        if self._lu is not None:
-            u = linalg.lu_solve(self._lu, np.append(v, v0), check_finite=False)
-            return u[:-1], float(u[-1])
-        u = self._solve(v)
-        shifted = float((u.sum() - v0) / self._ones.sum())
-        return u - shifted * self._ones, shifted + self._shift * v0
+        every = np.zeros(self._n + self._added)
+        every[self._order] = v
+        x, x0 = self._base.solve(every[: self._n], v0)
+        short = -(self._V.T @ x + self._V0 * x0)
+        short[: self._added] += every[self._n :]
+        new = linalg.lu_solve(self._lu, short, check_finite=False)
+        every[: self._n] = x - self._W @ new
+        every[self._n :] = new[: self._added]
+        return every[self._order], float(x0 - self._W0 @ new)
 
 
 # --------------------------------------------------------------------- the optimum
@@ -292,18 +375,50 @@ class Dual:
         """Return K beta."""
         return self.gram.times(self.rows, beta) + self.ridge * beta
 
-    def bordered(self, F: Rows) -> Bordered:
-        """Return the factorised matrix of free samples."""
-        K = self.gram(self.rows[F], self.rows[F])
-        K[np.diag_indices_from(K)] += self.ridge
-        return Bordered(K)
-
     def states(self, beta: Array) -> States:
         """Return the states that coefficients are in."""
         size = np.abs(beta)
         capped, zero = size >= self.cap * (1 - 1e-7), size <= self.cap * 1e-9
         free = np.where(capped, _HIGH, np.where(zero, _ZERO, _FREE_HIGH))
         return np.asarray(np.sign(beta) * free, dtype=np.int8)
+
+
+class Borders:
+    """Bordered matrices of sets of free samples that differ little: few need factors of their own.
+
+    Parameters
+    ----------
+    dual : Dual
+        Whose.
+    """
+
+    def __init__(self, dual: Dual) -> None:
+        self._dual = dual
+        self._F: Rows = np.empty(0, dtype=np.intp)
+        self._base: Bordered | None = None
+
+    def __call__(self, F: Rows) -> Bordered | Changed:
+        """Return that of some samples."""
+        gram, rows = self._dual.gram, self._dual.rows
+        added = np.setdiff1d(F, self._F, assume_unique=True)
+        removed = np.flatnonzero(~np.isin(self._F, F, assume_unique=True))
+        if self._base is None or not self._base.sound or (
+            _REUSE * (len(added) + len(removed)) > len(self._F)
+        ):  # fmt: skip
+            self._F, self._base = F, Bordered(self._ridged(gram(rows[F], rows[F])))
+            return self._base
+        if not len(added) and not len(removed):
+            return self._base
+        every = np.concatenate([self._F, added])
+        place = np.argsort(every)
+        order = place[np.isin(every[place], F, assume_unique=True)]
+        cross = gram(rows[self._F], rows[added])
+        corner = self._ridged(gram(rows[added], rows[added]))
+        return Changed(self._base, cross, corner, removed, order)
+
+    def _ridged(self, K: Array) -> Array:
+        K[np.diag_indices_from(K)] += self._dual.ridge
+        return K
 
 
 @dataclass(frozen=True)
@@ -323,7 +438,7 @@ class Settled:
     ends : ndarray of int of shape (0,) or (2,)
         With no sample free, b may be anything in an interval, whose middle is taken; these two
         samples are its ends.
-    bordered : Bordered or None
+    bordered : Bordered, Changed or None
         The matrix of the free samples, if there are any.
     """
 
@@ -332,7 +447,7 @@ class Settled:
     b: float
     states: States
     ends: Rows
-    bordered: Bordered | None
+    bordered: Bordered | Changed | None
 
     @property
     def free(self) -> Rows:
@@ -427,10 +542,11 @@ def settle(dual: Dual, beta: Array) -> Settled:
         If neither ends: with kernels that are not positive definite, or by rounding.
     """
     states = dual.states(beta)
-    return _sweep(dual, states) or _walk(dual, beta.copy(), states)
+    borders = Borders(dual)
+    return _sweep(dual, borders, states) or _walk(dual, borders, beta.copy(), states)
 
 
-def _sweep(dual: Dual, states: States) -> Settled | None:
+def _sweep(dual: Dual, borders: Borders, states: States) -> Settled | None:
     seen = set()
     for _ in range(_SWEEPS):
         if states.tobytes() in seen:
@@ -442,7 +558,7 @@ def _sweep(dual: Dual, states: States) -> Settled | None:
             if found is not None:
                 return found if abs(found.beta.sum()) <= _SLACK * dual.cap.max() else None
             continue
-        beta, b, bordered = _solved(dual, F, states)
+        beta, b, bordered = _solved(dual, borders, F, states)
         r = dual.y - dual.image(beta) - b
         new = _released(dual, states, r, np.flatnonzero(_wrong(dual, states, r) > dual.slack))
         signed, small = beta[F] * np.sign(states[F]), _SLACK * dual.cap[F]
@@ -455,11 +571,13 @@ def _sweep(dual: Dual, states: States) -> Settled | None:
     return None
 
 
-def _solved(dual: Dual, F: Rows, states: States) -> tuple[Array, float, Bordered]:
+def _solved(
+    dual: Dual, borders: Borders, F: Rows, states: States
+) -> tuple[Array, float, Bordered | Changed]:
     """Return the coefficients and the intercept of (1)."""
     beta = dual.at_bounds(states)
     B = np.flatnonzero(beta)
-    bordered = dual.bordered(F)
+    bordered = borders(F)
     held = dual.gram(dual.rows[F], dual.rows[B]) @ beta[B]
     beta[F], b = bordered.solve(dual.free_targets(F, states) - held, -beta.sum())
     return beta, b, bordered
@@ -476,7 +594,7 @@ def _without_free(dual: Dual, beta: Array, states: States) -> tuple[Settled | No
     return None, _released(dual, states, rest - (low + high) / 2, ends)
 
 
-def _walk(dual: Dual, beta: Array, states: States) -> Settled:
+def _walk(dual: Dual, borders: Borders, beta: Array, states: States) -> Settled:
     """Change one state at a time.
 
     A step towards the solution of (1) ends at the first bound, which its sample joins. At the
@@ -491,7 +609,7 @@ def _walk(dual: Dual, beta: Array, states: States) -> Settled:
             if found is not None:
                 return found
             continue
-        goal, b, bordered = _solved(dual, F, states)
+        goal, b, bordered = _solved(dual, borders, F, states)
         if not bordered.definite:
             break
         step = goal[F] - beta[F]
@@ -519,81 +637,109 @@ def _walk(dual: Dual, beta: Array, states: States) -> Settled:
 
 
 @dataclass(frozen=True)
-class Machines:
-    """Optima of one or several machines (pairs of classes) that share samples and kernel.
+class Slopes:
+    """Derivatives of a loss.
 
     Attributes
     ----------
-    kernel : Kernel
-        The kernel.
-    X : {ndarray, sparse matrix} of shape (n, p)
-        Training samples of all.
-    settled : list of Settled
-        The machines.
+    loss : float
+        The loss.
+    by_scale : float
+        In the logarithm of the scale of all caps.
+    by_epsilon : float
+        In the width of the band.
+    by_gamma, by_coef0 : float
+        In parameters of the kernel.
+    by_train, by_test : ndarray of the shapes of X, or None
+        In samples, if they are dense.
     """
 
-    kernel: Kernel
-    X: Any
-    settled: list[Settled]
+    loss: float
+    by_scale: float
+    by_epsilon: float
+    by_gamma: float
+    by_coef0: float
+    by_train: Array | None
+    by_test: Array | None
 
-    def differentiate(
-        self, Z: Any, loss: Callable[[Array], tuple[float, Array]], names: set[str]
-    ) -> tuple[float, dict[str, float], tuple[Array, Array] | None]:
-        """Return a loss of the machines' values for test samples, and its slopes.
 
-        Parameters
-        ----------
-        Z : {ndarray, sparse matrix} of shape (m, p)
-            Test samples.
-        loss : callable
-            Of values (m, number of machines), with its slope in them.
-        names : set of str
-            Of ``"C"``, here the logarithm of the scale of all caps, ``"epsilon"``, ``"gamma"``,
-            ``"coef0"`` and ``"inputs"``.
+def differentiate(
+    gram: Gram, settled: list[Settled], Z: Any, loss: Callable[[Array], tuple[float, Array]]
+) -> Slopes:
+    """Return a loss of machines that share a kernel, and its derivatives.
 
-        Returns
-        -------
-        value : float
-            The loss.
-        gradient : dict of str to float
-            Its derivatives.
-        inputs : tuple of ndarray of shape (n, p) and (m, p), or None
-            Its derivative in training and test samples, if asked for.
-        """
-        every = _scattered(self.settled, [s.beta for s in self.settled], self.X.shape[0])
-        S = np.flatnonzero(np.any(every != 0, axis=1))
-        beta = every[S]
-        qv = self.kernel.base(Z, self.X[S])
-        Kv = self.kernel.value(qv)
-        value, g = loss(Kv @ beta + np.array([s.b for s in self.settled]))
-        pull = np.zeros_like(every)
-        pull[S] = Kv.T @ g
-        gradient = dict.fromkeys(names - {"inputs", "gamma", "coef0"}, 0.0)
-        adjoints = []
-        for j, s in enumerate(self.settled):
-            u, u0 = s.adjoint(pull[s.dual.rows, j], float(g[:, j].sum()))
-            adjoints.append(u)
-            capped = s.capped
-            if "C" in names:
-                held = s.dual.image(capped) if len(s.free) + len(s.ends) else capped
-                gradient["C"] += pull[s.dual.rows, j] @ capped - u @ held - u0 * capped.sum()
-            if "epsilon" in names:
-                gradient["epsilon"] += s.by_epsilon(u)
-        if not names & {"gamma", "coef0", "inputs"}:
-            return value, gradient, None
-        u_every = _scattered(self.settled, adjoints, self.X.shape[0])
-        U = np.flatnonzero(np.any(u_every != 0, axis=1))
-        q = np.vstack([qv, self.kernel.base(self.X[U], self.X[S])])
-        k = np.vstack([Kv, self.kernel.value(q[len(qv) :])])
-        weights = self.kernel.slope(q, k) * (np.vstack([g, -u_every[U]]) @ beta.T)
-        gradient |= {"gamma": float((weights * q).sum()), "coef0": float(weights.sum())}
-        if "inputs" not in names:
-            return value, gradient, None
-        rows, columns = self.kernel.inputs(weights, np.vstack([Z, self.X[U]]), self.X[S])
-        in_train = np.zeros(self.X.shape)
-        in_train[U] = rows[len(qv) :]
-        in_train[S] += columns
-        return value, gradient, (in_train, rows[: len(qv)])
+    With the kernel matrices K_v of test and K_F of training samples, dL = sum (g beta') dK_v -
+    sum (u beta') dK_F. Machines add up in both weights, so each dK is computed once for all.
+
+    Parameters
+    ----------
+    gram : Gram
+        Of the samples of all machines.
+    settled : list of Settled
+        The machines: one, or one for each pair of classes.
+    Z : {ndarray, sparse matrix} of shape (m, p)
+        Test samples.
+    loss : callable
+        Of the values (m, number of machines) for them; returns also its slope in them.
+    """
+    kernel, X = gram.kernel, gram.X
+    beta = _scattered(settled, [s.beta for s in settled], X.shape[0])
+    S = np.flatnonzero(np.any(beta != 0, axis=1))
+    qv = kernel.base(Z, X[S])
+    Kv = kernel.value(qv)
+    value, g = loss(Kv @ beta[S] + np.array([s.b for s in settled]))
+    pull = np.zeros_like(beta)
+    pull[S] = Kv.T @ g
+    us, by_scale, by_epsilon = [], 0.0, 0.0
+    for j, s in enumerate(settled):
+        mine = pull[s.dual.rows, j]
+        u, u0 = s.adjoint(mine, float(g[:, j].sum()))
+        us.append(u)
+        capped = s.capped
+        by_scale += float(mine @ capped - s.dual.image(u) @ capped - u0 * capped.sum())
+        by_epsilon += s.by_epsilon(u)
+    u = _scattered(settled, us, X.shape[0])
+    U = np.flatnonzero(np.any(u != 0, axis=1))
+    q = kernel.base(X[U], X[S])
+    test = _through_kernel(kernel, qv, Kv, g @ beta[S].T, Z, X[S])
+    train = _through_kernel(kernel, q, gram(U, S), -u[U] @ beta[S].T, X[U], X[S])
+    by_train = by_test = None
+    if test.inputs is not None and train.inputs is not None:
+        by_train, by_test = np.zeros(X.shape), test.inputs[0]
+        by_train[U] = train.inputs[0]
+        by_train[S] += train.inputs[1] + test.inputs[1]
+    by_gamma, by_coef0 = test.by_gamma + train.by_gamma, test.by_coef0 + train.by_coef0
+    return Slopes(value, by_scale, by_epsilon, by_gamma, by_coef0, by_train, by_test)
+
+
+@dataclass(frozen=True)
+class _ThroughKernel:
+    by_gamma: float
+    by_coef0: float
+    inputs: tuple[Array, Array] | None
+
+
+def _through_kernel(
+    kernel: Kernel, q: Array, k: Array, weights: Array, X: Any, Z: Any
+) -> _ThroughKernel:
+    """Return the derivatives of ``sum(weights * k)``; overwrites `weights`.
+
+    With M = gamma weights dk/da: in samples, those of products x'z are M Z and M' X; those of
+    -|x - z|^2 are twice that, less 2 x_i sum_j M_ij and 2 z_j sum_i M_ij.
+    """
+    if kernel.name != "linear":
+        weights *= kernel.slope(q, k)
+    by_gamma = float(np.einsum("ij,ij->", weights, q))
+    by_coef0 = float(weights.sum()) if kernel.has_coef0 else 0.0
+    if is_sparse(X):
+        return _ThroughKernel(by_gamma, by_coef0, None)
+    gamma = kernel.gamma if kernel.has_gamma else 1.0
+    in_X, in_Z = weights @ Z, weights.T @ X
+    if kernel.name == "rbf":
+        gamma *= 2
+        in_X -= weights.sum(axis=1)[:, None] * X
+        in_Z -= weights.sum(axis=0)[:, None] * Z
+    return _ThroughKernel(by_gamma, by_coef0, (gamma * in_X, gamma * in_Z))
 
 
 def _scattered(settled: list[Settled], each: list[Array], n: int) -> Array:
