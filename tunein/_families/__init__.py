@@ -1,6 +1,6 @@
 """Hypergradients of estimators: importing this package registers the rules of scikit-learn's."""
 
-from tunein._families import glm, huber, linear, multitask
+from tunein._families import glm, huber, linear, multitask, svm
 from tunein._families._registry import (
     LOSSES,
     HyperGradient,
@@ -27,4 +27,5 @@ __all__ = [
     "linear",
     "multitask",
     "rule_of",
+    "svm",
 ]
