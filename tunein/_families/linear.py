@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from scipy.special import expit
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import (
     ElasticNet,
     Lasso,
@@ -14,15 +17,16 @@ from sklearn.linear_model import (
     Ridge,
     RidgeClassifier,
 )
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 
 from tunein._families._registry import HyperGradient, Loss, NoHypergradient, Samples, register
 from tunein._families.multinomial import multinomial
 from tunein._math.implicit import Curvature, Glm, Optimum, input_slopes, polish
 from tunein._math.losses import Array
 
-# Rounds of least squares that bring a sparse model to its optimum, and how exactly each is solved.
-_ROUNDS, _TIGHT = 50, 1e-12
+# Rounds of least squares that bring a sparse model to its optimum, and how exactly they are solved,
+# from the first to the last.
+_ROUNDS, _LOOSE, _TIGHT = 60, 1e-6, 1e-13
 
 
 # --------------------------------------------------------------------- least squares
@@ -31,7 +35,9 @@ _ROUNDS, _TIGHT = 50, 1e-12
 def _lacks_one_penalty(estimator: Any) -> set[str]:
     if estimator.positive:
         raise NoHypergradient("positive=True")
-    return set() if np.ndim(estimator.alpha) == 0 else {"alpha"}
+    if np.ndim(estimator.alpha):
+        raise NoHypergradient("an alpha for each target")
+    return set()
 
 
 @register(Ridge, params=["alpha"], output="target", proxy="squared_error", lacks=_lacks_one_penalty)
@@ -68,10 +74,10 @@ def _ridge(estimator: Any, y: Array, train: Samples, test: Samples, loss: Any) -
     sy = (s * y.T).T
     w, b = curvature.solve(X.T @ sy, sy.sum(axis=0))
     value, g = loss(test.X @ w + b)
-    u, u0 = curvature.solve(test.X.T @ g, g.sum(axis=0))
+    u, u0 = curvature.solve(test.X.T @ g, g.sum(axis=0), strict=True)
     gradient = {"alpha": -float((u * w).sum())}
     pull, t = (s * (X @ w + b - y).T).T, (s * (X @ u + u0).T).T
-    return HyperGradient(value, gradient, input_slopes(g, w, u, pull, t))
+    return HyperGradient(value, gradient, input_slopes(train.X, g, w, u, pull, t))
 
 
 # --------------------------------------------------------------------- sparse least squares
@@ -110,7 +116,7 @@ def elastic_net(
         "alpha": float(ratio * by_a1 + (1 - ratio) * by_a2),
         "l1_ratio": float(alpha * (by_a1 - by_a2)),
     }
-    return HyperGradient(value, gradient, input_slopes(g, at.w, u, at.pull, at.bend * t))
+    return HyperGradient(value, gradient, input_slopes(train.X, g, at.w, u, at.pull, at.bend * t))
 
 
 def _coefficients(estimator: Any) -> tuple[Array, float]:
@@ -124,17 +130,23 @@ def _optimum(glm: Glm, w: Array, b: float) -> Optimum:
     Each round is the least-squares problem that the curvature at the last one makes of the
     objective, solved by coordinate descent: a proximal Newton method.
     """
+    tol = _LOOSE
     found = polish(glm, w, b)
-    rounds = 0
-    while found is None:
-        if (rounds := rounds + 1) > _ROUNDS:
-            raise NoHypergradient("an inner optimum: the fit did not converge")
-        w, b = _least_squares(glm, w, b)
+    for _ in range(_ROUNDS):
+        if found is not None:
+            return found
+        before = w
+        w, b = _least_squares(glm, w, b, tol)
+        if tol == _TIGHT and np.array_equal(w, before):
+            break
+        tol = max(_TIGHT, tol / 10)
         found = polish(glm, w, b)
+    if found is None:
+        raise NoHypergradient("an inner optimum: the fit did not converge")
     return found
 
 
-def _least_squares(glm: Glm, w: Array, b: float) -> tuple[Array, float]:
+def _least_squares(glm: Glm, w: Array, b: float, tol: float) -> tuple[Array, float]:
     eta = glm.X @ w + b
     _, pull, bend = glm.pointwise(eta)
     bend = np.maximum(bend, 1e-12 * bend.max())
@@ -144,12 +156,14 @@ def _least_squares(glm: Glm, w: Array, b: float) -> tuple[Array, float]:
         alpha=penalty / total,
         l1_ratio=glm.a1 / penalty,
         fit_intercept=glm.intercept,
-        tol=_TIGHT,
+        tol=tol,
         max_iter=100_000,
         warm_start=True,
     )
     net.coef_, net.intercept_ = np.array(w), b
-    net.fit(glm.X, eta - pull / bend, sample_weight=bend)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        net.fit(glm.X, eta - pull / bend, sample_weight=bend)
     new, new0 = _coefficients(net)
     return _damped(glm, w, b, new, new0)
 
@@ -178,6 +192,13 @@ def _l1_ratio(estimator: Any) -> float:
 def _lacks_ratio(estimator: Any) -> set[str]:
     penalty = getattr(estimator, "penalty", "deprecated")
     _l1_ratio(estimator)
+    if not np.isfinite(estimator.C):
+        raise NoHypergradient("a penalty (C=inf)")
+    if (
+        getattr(estimator, "multi_class", None) == "multinomial"
+        and len(getattr(estimator, "classes_", ())) == 2
+    ):
+        raise NoHypergradient("two classes by multi_class='multinomial'")
     return set() if penalty in ("deprecated", "elasticnet") else {"l1_ratio"}
 
 
@@ -189,9 +210,10 @@ def logistic(
     estimator: Any, train: Samples, test: Samples, loss: Loss, names: Sequence[str]
 ) -> HyperGradient:
     """Differentiate ``C sum s l + r |w| + (1 - r) / 2 |w|^2``."""
-    s = train.sample_weight * compute_sample_weight(estimator.class_weight, train.y)
+    s = _with_class_weights(estimator, train)
     if len(estimator.classes_) > 2:
-        return multinomial(estimator, Samples(train.X, train.y, s), test, loss, _l1_ratio(estimator))
+        weighted = Samples(train.X, train.y, s)
+        return multinomial(estimator, weighted, test, loss, _l1_ratio(estimator))
     sign = np.where(train.y == estimator.classes_[1], 1.0, -1.0)
     C, ratio = float(estimator.C), _l1_ratio(estimator)
 
@@ -215,9 +237,22 @@ def logistic(
         "C": float(u @ (ratio * np.sign(at.w) + (1 - ratio) * at.w)) / C,
         "l1_ratio": -float(u @ (np.sign(at.w) - at.w)),
     }
-    dX, dZ = input_slopes(g, at.w, u, at.pull, at.bend * t)
-    p = train.X.shape[1]
-    return HyperGradient(value, gradient, (dX[:, :p], dZ[:, :p]))
+    p = train.X.shape[1]  # but for the constant
+    slopes = input_slopes(train.X, g, at.w[:p], u[:p], at.pull, at.bend * t)
+    return HyperGradient(value, gradient, slopes)
+
+
+def _with_class_weights(estimator: Any, train: Samples) -> Array:
+    """Return the weights of samples times those of their classes.
+
+    scikit-learn 1.7 balances the weights of classes, before that their numbers.
+    """
+    counted = {}
+    if "sample_weight" in inspect.signature(compute_class_weight).parameters:
+        counted["sample_weight"] = train.sample_weight
+    classes = estimator.classes_
+    of_class = compute_class_weight(estimator.class_weight, classes=classes, y=train.y, **counted)
+    return np.asarray(train.sample_weight * of_class[np.searchsorted(classes, train.y)])
 
 
 def _with_constant(X: Any, value: float) -> Any:

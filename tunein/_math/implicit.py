@@ -28,8 +28,9 @@ from tunein._math.losses import Array
 # Derivatives (l, l', l'') of the loss of each sample by its eta.
 Pointwise = Callable[[Array], tuple[Array, Array, Array]]
 
-# Ratio of the pivots of a factorisation below which its solution has no correct digit.
-_MIN_PIVOT = 1e-7
+# Pivots of a factorisation below which its solution has hardly a correct digit, and eigenvalues,
+# as parts of the largest, below which there is nothing but rounding.
+_MIN_PIVOT, _MIN_EIGENVALUE = 1e-6, 1e-11
 
 # Newton steps at most, and the part of the objective below which one promises nothing.
 _MAX_STEPS, _NOTHING = 100, 1e-22
@@ -55,7 +56,7 @@ class Curvature:
     Raises
     ------
     numpy.linalg.LinAlgError
-        If it is singular or nearly so.
+        If it is not that of a minimum.
     """
 
     def __init__(self, X: Any, D: Array, ridge: Any, *, intercept: bool) -> None:
@@ -92,48 +93,70 @@ class Curvature:
         H = _dense(X.T @ _times_rows(X, D))
         return H - self._total * np.outer(self._mean, self._mean) if self._intercept else H
 
-    def _solve(self, v: Array) -> Array:
+    def _solve(self, v: Array, strict: bool) -> Array:
         if not self._wide:
-            return self._factor.solve(v)
+            return self._factor.solve(v, strict=strict)
         root, m = (self._root, self._mean) if v.ndim == 1 else (
             self._root[:, None], self._mean[:, None]
         )  # fmt: skip
         inner = root * self._factor.solve(root * (self._X @ v - self._mean @ v) / self._ridge)
         return np.asarray((v - (self._X.T @ inner - m * inner.sum(axis=0))) / self._ridge)
 
-    def solve(self, v: Array, v0: Any = 0.0) -> tuple[Array, Any]:
-        """Return the coefficients and the intercept u, u0 that the curvature maps to v, v0."""
+    def solve(self, v: Array, v0: Any = 0.0, *, strict: bool = False) -> tuple[Array, Any]:
+        """Return the coefficients and the intercept u, u0 that the curvature maps to v, v0.
+
+        If there are none, the nearest; `strict` raises `numpy.linalg.LinAlgError` then.
+        """
         if not self._intercept:
-            return self._solve(v), np.zeros_like(np.asarray(v0, dtype=np.float64))
-        u = self._solve(v - np.multiply.outer(self._mean, v0))
+            return self._solve(v, strict), np.zeros_like(np.asarray(v0, dtype=np.float64))
+        u = self._solve(v - np.multiply.outer(self._mean, v0), strict)
         return u, v0 / self._total - self._mean @ u
 
 
 class Factor:
     """A positive definite matrix, factorised with its diagonal scaled to ones.
 
-    So that units of features do not count. Raises `numpy.linalg.LinAlgError` if it is singular or
-    nearly so.
+    So that units of features do not count. If it is singular, as with a feature that is there
+    twice, its eigenvectors stand in: what they span is solved for.
     """
 
     def __init__(self, H: Array) -> None:
         diagonal = np.diagonal(H)
-        if not np.all(diagonal > 0):
-            raise np.linalg.LinAlgError("the curvature is singular")
-        self._scale = 1 / np.sqrt(diagonal)
-        self._factor: Any = None
-        if len(H):
-            scaled = H * self._scale * self._scale[:, None]
-            self._factor = linalg.cho_factor(scaled, lower=True, check_finite=True)
-            if np.diagonal(self._factor[0]).min() < _MIN_PIVOT:
-                raise np.linalg.LinAlgError("the curvature is nearly singular")
+        if not np.all(diagonal >= 0):
+            raise np.linalg.LinAlgError("the curvature is negative")
+        self._scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+        self._chol: Any = None
+        self._eigen: tuple[Array, Array] | None = None
+        if not len(H):
+            return
+        scaled = H * self._scale * self._scale[:, None]
+        try:
+            self._chol = linalg.cho_factor(scaled, lower=True, check_finite=True)
+            if np.diagonal(self._chol[0]).min() > _MIN_PIVOT:
+                return
+        except np.linalg.LinAlgError:
+            pass
+        values, vectors = linalg.eigh(scaled)
+        if values[0] < -1e-8 * values[-1]:
+            raise np.linalg.LinAlgError("the curvature is negative")
+        kept = values > _MIN_EIGENVALUE * values[-1]
+        self._eigen = values[kept], vectors[:, kept]
 
-    def solve(self, v: Array) -> Array:
-        """Return what the matrix maps to v (p,) or (p, k)."""
-        if self._factor is None:
+    def solve(self, v: Array, *, strict: bool = False) -> Array:
+        """Return what the matrix maps to v (p,) or (p, k).
+
+        If there is none, the nearest; `strict` raises `numpy.linalg.LinAlgError` then.
+        """
+        if not len(self._scale):
             return v
         scale = self._scale if v.ndim == 1 else self._scale[:, None]
-        return np.asarray(scale * linalg.cho_solve(self._factor, scale * v, check_finite=False))
+        if self._eigen is None:
+            return np.asarray(scale * linalg.cho_solve(self._chol, scale * v, check_finite=False))
+        values, vectors = self._eigen
+        along = vectors.T @ (scale * v)
+        if strict and np.linalg.norm(scale * v - vectors @ along) > 1e-6 * np.linalg.norm(along):
+            raise np.linalg.LinAlgError("the curvature is singular")
+        return np.asarray(scale * (vectors @ (along.T / values).T))
 
 
 def conjugate_gradients(
@@ -166,12 +189,16 @@ def conjugate_gradients(
     return u, max_rounds
 
 
-def input_slopes(g: Array, w: Array, u: Array, pull: Array, t: Array) -> tuple[Array, Array]:
-    """Return the slopes of the loss in training and test samples.
+def input_slopes(
+    X: Any, g: Array, w: Array, u: Array, pull: Array, t: Array
+) -> tuple[Array, Array] | None:
+    """Return the slopes of the loss in training and test samples; None if X is sparse.
 
     ``F = X' pull + ...`` gives ``-(pull u' + t w')``, where t is the curvature of each sample times
     the decisions of u; and test samples ``g w'`` for the slope g in their decisions.
     """
+    if sparse.issparse(X):  # they would be dense
+        return None
     g, pull, t = (a if a.ndim == 2 else a[:, None] for a in (g, pull, t))
     w, u = (a.reshape(len(a), -1) for a in (w, u))
     return -(pull @ u.T + t @ w.T), g @ w.T
@@ -248,7 +275,7 @@ class Optimum:
     def adjoint(self, v: Array, v0: float) -> tuple[Array, float, Array]:
         """Return u (p,), u0 and t = X u + u0 (n,) for the slopes v, v0 of a loss in w and b."""
         u = np.zeros_like(self.w)
-        u[self.support], u0 = self.curvature.solve(v[self.support], v0)
+        u[self.support], u0 = self.curvature.solve(v[self.support], v0, strict=True)
         return u, float(u0), self.glm.X @ u + float(u0)
 
 
@@ -262,6 +289,8 @@ def polish(glm: Glm, w: Array, b: float) -> Optimum | None:
     sign = np.sign(w[S])
     XS = glm.X if len(S) == len(w) else glm.X[:, S]
     w, value = w.copy(), glm.objective(w, b)
+    if not np.isfinite(value):
+        return None
     for _ in range(_MAX_STEPS):
         _, pull, bend = glm.pointwise(XS @ w[S] + b)
         curvature = Curvature(XS, bend, glm.a2, intercept=glm.intercept)
@@ -282,6 +311,8 @@ def polish(glm: Glm, w: Array, b: float) -> Optimum | None:
         if glm.a1 > 0 and np.any(np.sign(w[S]) != sign):
             return None
     if glm.a1 > 0:
+        if np.any(np.abs(F) > 1e-6 * glm.a1):  # along what the curvature does not see
+            return None
         held = np.ones(len(w), dtype=bool)
         held[S] = False
         if np.any(np.abs(glm.X.T @ pull)[held] > glm.a1 * (1 + 1e-7)):
