@@ -350,9 +350,7 @@ class _Slopes:
         loss = np.array([one.loss for one in found])
         least = _LEAST_LOSS * max(float(np.median(loss)), np.finfo(float).tiny)
         loss = np.maximum(loss, least)
-        slopes = np.stack(
-            [space.slopes(u, h.gradient) for u, h in zip(units, found, strict=True)]
-        )
+        slopes = np.stack([space.slopes(u, h.gradient) for u, h in zip(units, found, strict=True)])
         free = np.flatnonzero(np.array(space.n_levels) > 1)
         kinds = {space.kinds[j] for j in free}
         return cls(
@@ -386,9 +384,7 @@ def _flat(space: Space, unit: Array, found: HyperGradient) -> Array:
     return out
 
 
-def _fresh(
-    space: Space, step: Step, known: Known
-) -> tuple[Array, Mapping[str, Any]] | None:
+def _fresh(space: Space, step: Step, known: Known) -> tuple[Array, Mapping[str, Any]] | None:
     """Return the point of a step, unless it has been tried."""
     point = space.snap(step.x[None])[0]
     return None if Space.key(point) in known.tried else (point, step.note)

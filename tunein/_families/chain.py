@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from tunein._families._registry import HyperGradient, Loss, NoHypergradient, Rule, Samples, plain, rule_of
+from tunein._families._registry import (
+    HyperGradient,
+    Loss,
+    NoHypergradient,
+    Rule,
+    Samples,
+    plain,
+    rule_of,
+)
 
 
 def final_rule(estimator: Any) -> Rule | None:
@@ -51,11 +59,21 @@ def hypergradient(
     if rule is None:
         raise NoHypergradient(f"a hypergradient of {type(last).__name__}")
     active = rule.active(last)
-    wanted = [n.removeprefix(prefix) for n in names if n.startswith(prefix) and n.removeprefix(prefix) in active]
-    tr, te = (plain(Samples(X, s.y, s.sample_weight)) for X, s in zip(Xs, (train, test), strict=True))
+    wanted = [
+        n.removeprefix(prefix)
+        for n in names
+        if n.startswith(prefix) and n.removeprefix(prefix) in active
+    ]
+    tr, te = (
+        plain(Samples(X, s.y, s.sample_weight)) for X, s in zip(Xs, (train, test), strict=True)
+    )
     try:
         found = rule.function(last, tr, te, loss, wanted)
     except np.linalg.LinAlgError as error:
         raise NoHypergradient(f"a unique inner optimum: {error}") from error
-    return HyperGradient(found.loss, {prefix + n: found.gradient[n] for n in wanted}, found.inputs,
-                         {prefix + n: v for n, v in found.flat.items()})
+    return HyperGradient(
+        found.loss,
+        {prefix + n: found.gradient[n] for n in wanted},
+        found.inputs,
+        {prefix + n: v for n, v in found.flat.items()},
+    )

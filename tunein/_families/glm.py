@@ -56,7 +56,7 @@ def _deviance(
     value, g = loss(test, prediction)
     g = g * prediction if log else g
     u, _, t = at.adjoint(test.X.T @ g, float(g.sum()))
-    slopes = input_slopes(g, at.w, u, at.pull, at.bend * t)
+    slopes = input_slopes(train.X, g, at.w, u, at.pull, at.bend * t)
     return HyperGradient(value, {"alpha": -float(u @ at.w)}, slopes)
 
 

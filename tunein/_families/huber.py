@@ -27,11 +27,11 @@ def huber(
     if at is None:
         raise NoHypergradient("an inner optimum: the fit did not converge, or is exact")
     value, g = loss(test, test.X @ at.w + at.b)
-    u, u0, uz = at.solve(test.X.T @ g, float(g.sum()), 0.0)
+    u, u0, uz = at.solve(test.X.T @ g, float(g.sum()), 0.0, strict=True)
     t = train.X @ u + u0
     # In epsilon an outlier's slope in eta moves by -2 s sign(r), and that in z by -2 e s.
     s = train.sample_weight[at.outliers]
     by_epsilon = 2 * float((s * at.sign[at.outliers]) @ t[at.outliers]) + 2 * epsilon * uz * s.sum()
     gradient = {"alpha": -2 * float(u @ at.w), "epsilon": float(by_epsilon)}
-    slopes = input_slopes(g, at.w, u, at.pull, at.bend * t + at.cross * uz)
+    slopes = input_slopes(train.X, g, at.w, u, at.pull, at.bend * t + at.cross * uz)
     return HyperGradient(value, gradient, slopes)

@@ -46,7 +46,7 @@ def multinomial(
         "C": float((u * (l1_ratio * np.sign(W) + (1 - l1_ratio) * W)).sum()) / C,
         "l1_ratio": -float((u * (np.sign(W) - W)).sum()),
     }
-    return HyperGradient(value, gradient, input_slopes(g, W, u, at.pull, bent))
+    return HyperGradient(value, gradient, input_slopes(train.X, g, W, u, at.pull, bent))
 
 
 def _fitted(estimator: Any, intercept: bool) -> Array:

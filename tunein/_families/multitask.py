@@ -49,7 +49,7 @@ def multi_task(
         "l1_ratio": alpha * (by_a1 - by_a2),
     }
     s = s[:, None]
-    return HyperGradient(value, gradient, input_slopes(g, at.W, U, s * at.residual, s * t))
+    return HyperGradient(value, gradient, input_slopes(train.X, g, at.W, U, s * at.residual, s * t))
 
 
 def _optimum(estimator: Any, problem: MultiTask, train: Samples) -> MultiTaskOptimum:

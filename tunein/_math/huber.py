@@ -69,7 +69,9 @@ class HuberOptimum:
         self.pull = -2 * s * np.where(inside, r / z, epsilon * self.sign)
         self.bend = np.where(inside, 2 * s / z, 0.0)
         self.cross = self.bend * r / z
-        self.pull_z = float(s.sum() - epsilon**2 * s[~inside].sum() - s[inside] @ (r / z)[inside] ** 2)
+        self.pull_z = float(
+            s.sum() - epsilon**2 * s[~inside].sum() - s[inside] @ (r / z)[inside] ** 2
+        )
         self._curvature = Curvature(
             problem.X, self.bend, 2 * problem.alpha, intercept=problem.intercept
         )
@@ -83,9 +85,11 @@ class HuberOptimum:
     def _dot(self, one: Any, other: Any) -> float:
         return float(one[0] @ other[0] + self.problem.intercept * one[1] * other[1])
 
-    def solve(self, v: Array, v0: float, vz: float) -> tuple[Array, float, float]:
-        """Return what the curvature maps to slopes in w, b and z."""
-        u, u0 = self._curvature.solve(v, v0)
+    def solve(
+        self, v: Array, v0: float, vz: float, *, strict: bool = False
+    ) -> tuple[Array, float, float]:
+        """Return what the curvature maps to slopes in w, b and z; `strict` if that must exist."""
+        u, u0 = self._curvature.solve(v, v0, strict=strict)
         uz = (vz - self._dot(self._border, (u, u0))) / self._corner
         return u - uz * self._across[0], float(u0 - uz * self._across[1]), uz
 

@@ -28,11 +28,9 @@ from tunein._math.losses import Array
 # Derivatives (l, l', l'') of the loss of each sample by its eta.
 Pointwise = Callable[[Array], tuple[Array, Array, Array]]
 
-# Ratio of the pivots of a factorisation below which its solution has no correct digit.
-_MIN_PIVOT = 1e-7
-
-# So that nothing is divided by zero.
-_TINY = np.finfo(np.float64).tiny
+# Pivots of a factorisation below which its solution has hardly a correct digit, and eigenvalues,
+# as parts of the largest, below which there is nothing but rounding.
+_MIN_PIVOT, _MIN_EIGENVALUE = 1e-6, 1e-11
 
 # Newton steps at most, and the part of the objective below which one promises nothing.
 _MAX_STEPS, _NOTHING = 1000, 1e-22
@@ -42,6 +40,9 @@ _UNSEEN, _MAX_LAST_STEPS = 1e-12, 4
 
 # How far a pull may be beyond the penalty by rounding; zeros on the way of a step looked at.
 _SLACK, _MOST_CROSSINGS = 1e-9, 100
+
+# Part of the penalty that may be left of the pull on the support.
+_LEFT = 1e-6
 
 
 class Curvature:
@@ -64,7 +65,7 @@ class Curvature:
     Raises
     ------
     numpy.linalg.LinAlgError
-        If it is singular or nearly so.
+        If it is not that of a minimum.
     """
 
     def __init__(self, X: Any, D: Array, ridge: Any, *, intercept: bool) -> None:
@@ -101,54 +102,70 @@ class Curvature:
         H = _dense(X.T @ _times_rows(X, D))
         return H - self._total * np.outer(self._mean, self._mean) if self._intercept else H
 
-    def _solve(self, v: Array) -> Array:
+    def _solve(self, v: Array, strict: bool) -> Array:
         if not self._wide:
-            return self._factor.solve(v)
+            return self._factor.solve(v, strict=strict)
         root, m = (self._root, self._mean) if v.ndim == 1 else (
             self._root[:, None], self._mean[:, None]
         )  # fmt: skip
         inner = root * self._factor.solve(root * (self._X @ v - self._mean @ v) / self._ridge)
         return np.asarray((v - (self._X.T @ inner - m * inner.sum(axis=0))) / self._ridge)
 
-    def solve(self, v: Array, v0: Any = 0.0) -> tuple[Array, Any]:
-        """Return the coefficients and the intercept u, u0 that the curvature maps to v, v0."""
+    def solve(self, v: Array, v0: Any = 0.0, *, strict: bool = False) -> tuple[Array, Any]:
+        """Return the coefficients and the intercept u, u0 that the curvature maps to v, v0.
+
+        If there are none, the nearest; `strict` raises `numpy.linalg.LinAlgError` then.
+        """
         if not self._intercept:
-            return self._solve(v), np.zeros_like(np.asarray(v0, dtype=np.float64))
-        u = self._solve(v - np.multiply.outer(self._mean, v0))
+            return self._solve(v, strict), np.zeros_like(np.asarray(v0, dtype=np.float64))
+        u = self._solve(v - np.multiply.outer(self._mean, v0), strict)
         return u, v0 / self._total - self._mean @ u
 
 
 class Factor:
-    """A positive semidefinite matrix, factorised with its diagonal scaled to ones.
+    """A positive definite matrix, factorised with its diagonal scaled to ones.
 
-    So that units of features do not count. Where it is singular, as with features that repeat one
-    another, what it maps to nothing is left out: predictions do not depend on it.
+    So that units of features do not count. If it is singular, as with a feature that is there
+    twice, its eigenvectors stand in: what they span is solved for.
     """
 
     def __init__(self, H: Array) -> None:
         diagonal = np.diagonal(H)
-        self._scale = np.where(diagonal > 0, 1 / np.sqrt(np.maximum(diagonal, _TINY)), 0.0)
+        if not np.all(diagonal >= 0):
+            raise np.linalg.LinAlgError("the curvature is negative")
+        self._scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+        self._chol: Any = None
+        self._eigen: tuple[Array, Array] | None = None
+        if not len(H):
+            return
         scaled = H * self._scale * self._scale[:, None]
-        self._triangle: Any = None
         try:
-            factor = linalg.cho_factor(scaled, lower=True, check_finite=True) if len(H) else ()
-            if len(H) and np.diagonal(factor[0]).min() > _MIN_PIVOT:
-                self._triangle = factor
+            self._chol = linalg.cho_factor(scaled, lower=True, check_finite=True)
+            if np.diagonal(self._chol[0]).min() > _MIN_PIVOT:
                 return
         except np.linalg.LinAlgError:
             pass
-        values, self._vectors = linalg.eigh(scaled) if len(H) else (np.empty(0), scaled)
-        kept = values > _MIN_PIVOT**2 * max(values.max(initial=0.0), _TINY)
-        self._inverse = np.where(kept, 1 / np.where(kept, values, 1.0), 0.0)
+        values, vectors = linalg.eigh(scaled)
+        if values[0] < -1e-8 * values[-1]:
+            raise np.linalg.LinAlgError("the curvature is negative")
+        kept = values > _MIN_EIGENVALUE * values[-1]
+        self._eigen = values[kept], vectors[:, kept]
 
-    def solve(self, v: Array) -> Array:
-        """Return what the matrix maps to v (p,) or (p, k)."""
-        scaled = (self._scale * v.T).T
-        if self._triangle is not None:
-            found = linalg.cho_solve(self._triangle, scaled, check_finite=False)
-        else:
-            found = self._vectors @ (self._inverse * (self._vectors.T @ scaled).T).T
-        return np.asarray((self._scale * found.T).T)
+    def solve(self, v: Array, *, strict: bool = False) -> Array:
+        """Return what the matrix maps to v (p,) or (p, k).
+
+        If there is none, the nearest; `strict` raises `numpy.linalg.LinAlgError` then.
+        """
+        if not len(self._scale):
+            return v
+        scale = self._scale if v.ndim == 1 else self._scale[:, None]
+        if self._eigen is None:
+            return np.asarray(scale * linalg.cho_solve(self._chol, scale * v, check_finite=False))
+        values, vectors = self._eigen
+        along = vectors.T @ (scale * v)
+        if strict and np.linalg.norm(scale * v - vectors @ along) > 1e-6 * np.linalg.norm(along):
+            raise np.linalg.LinAlgError("the curvature is singular")
+        return np.asarray(scale * (vectors @ (along.T / values).T))
 
 
 def conjugate_gradients(
@@ -181,12 +198,16 @@ def conjugate_gradients(
     return u, max_rounds
 
 
-def input_slopes(g: Array, w: Array, u: Array, pull: Array, t: Array) -> tuple[Array, Array]:
-    """Return the slopes of the loss in training and test samples.
+def input_slopes(
+    X: Any, g: Array, w: Array, u: Array, pull: Array, t: Array
+) -> tuple[Array, Array] | None:
+    """Return the slopes of the loss in training and test samples; None if X is sparse.
 
     ``F = X' pull + ...`` gives ``-(pull u' + t w')``, where t is the curvature of each sample times
     the decisions of u; and test samples ``g w'`` for the slope g in their decisions.
     """
+    if sparse.issparse(X):  # they would be dense
+        return None
     g, pull, t = (a if a.ndim == 2 else a[:, None] for a in (g, pull, t))
     w, u = (a.reshape(len(a), -1) for a in (w, u))
     return -(pull @ u.T + t @ w.T), g @ w.T
@@ -263,7 +284,7 @@ class Optimum:
     def adjoint(self, v: Array, v0: float) -> tuple[Array, float, Array]:
         """Return u (p,), u0 and t = X u + u0 (n,) for the slopes v, v0 of a loss in w and b."""
         u = np.zeros_like(self.w)
-        u[self.support], u0 = self.curvature.solve(v[self.support], v0)
+        u[self.support], u0 = self.curvature.solve(v[self.support], v0, strict=True)
         return u, float(u0), self.glm.X @ u + float(u0)
 
 
@@ -278,6 +299,8 @@ def polish(glm: Glm, w: Array, b: float) -> Optimum | None:
     active = w != 0 if glm.a1 > 0 else np.ones(len(w), dtype=bool)
     sign = np.sign(w) if glm.a1 > 0 else np.zeros(len(w))
     value, last_steps = glm.objective(w, b), 0
+    if not np.isfinite(value):
+        return None
     for _ in range(_MAX_STEPS):
         S = np.flatnonzero(active)
         at = _at(glm, w, b, S)
@@ -296,6 +319,13 @@ def polish(glm: Glm, w: Array, b: float) -> Optimum | None:
                 active &= w != 0 if glm.a1 > 0 else active
                 sign = np.where(active, np.sign(w), 0.0) if glm.a1 > 0 else sign
                 continue
+        left = F[S] + glm.a2 * w[S] + glm.a1 * sign[S]
+        if glm.a1 > 0 and np.abs(left).max(initial=0.0) > _LEFT * glm.a1:
+            # Along what the curvature does not see it is downhill until a coefficient is zero.
+            w, b, value = _along(glm, w, b, S, *_to_zero(w[S], left), at_end=False)
+            active &= w != 0
+            sign = np.where(active, sign, 0.0)
+            continue
         beyond = np.where(active, 0.0, np.abs(F) - glm.a1 * (1 + _SLACK))
         if glm.a1 == 0 or beyond.max(initial=0.0) <= 0:
             return at
@@ -303,6 +333,14 @@ def polish(glm: Glm, w: Array, b: float) -> Optimum | None:
         new = new[beyond[new] > 0]
         active[new], sign[new] = True, -np.sign(F[new])
     return None
+
+
+def _to_zero(w: Array, downhill: Array) -> tuple[Array, float]:
+    """Return the step to subtract along `downhill` that brings the first coefficient to zero."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        crossing = w / downhill
+    first = crossing[crossing > 0].min(initial=np.inf)
+    return downhill * (first if np.isfinite(first) else 1.0), 0.0
 
 
 def _at(glm: Glm, w: Array, b: float, S: NDArray[np.intp]) -> Optimum:
@@ -355,7 +393,7 @@ def _along(
     with np.errstate(divide="ignore", invalid="ignore"):
         crossing = w[S] / step
     before = value(0.0)
-    at_zero = crossing[(crossing > 0) & (crossing < 1)] if glm.a1 > 0 else np.empty(0)
+    at_zero = crossing[(crossing > 0) & (crossing <= 1)] if glm.a1 > 0 else np.empty(0)
     options = {float(t): value(float(t)) for t in [1.0, *np.unique(at_zero)[:_MOST_CROSSINGS]]}
     t = 1.0
     while not at_end and min(options.values()) >= before and t > 1e-8:

@@ -26,8 +26,8 @@ _MAX_STEPS, _NOTHING = 60, 1e-22
 # A row this much shorter than the longest is on its way to zero.
 _VANISHING = 1e-9
 
-# How exactly each system is solved.
-_TOL, _MAX_ROUNDS = 1e-13, 2000
+# How far each step, and the adjoint, is solved by conjugate gradients, and their rounds at most.
+_STEP, _ADJOINT, _MAX_ROUNDS = 1e-3, 1e-12, 2000
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ class _Rows:
         return fit + self.a1 * float(norms) + self.a2 / 2 * float((W * W).sum())
 
     def slope(self, W: Array) -> Array:
-        norms = np.linalg.norm(W, axis=1, keepdims=True)
+        norms = _norms(W)
         return np.asarray(self.G @ W - self.XY + self.a2 * W + self.a1 * W / norms)
 
-    def solve(self, W: Array, V: Array) -> Array:
+    def solve(self, W: Array, V: Array, tol: float) -> Array:
         """Solve for the curvature at W, preconditioned by it without its ``U U'``."""
-        norms = np.linalg.norm(W, axis=1, keepdims=True)
+        norms = _norms(W)
         U, ridge = W / norms, self.a2 + self.a1 / norms
         factor = Factor(self.G + np.diag(ridge[:, 0]))
 
@@ -71,7 +71,7 @@ class _Rows:
             along = U * (U * A).sum(axis=1, keepdims=True)
             return np.asarray(self.G @ A + ridge * A - self.a1 / norms * along)
 
-        return conjugate_gradients(times, V, factor.solve, _TOL, _MAX_ROUNDS)[0]
+        return conjugate_gradients(times, V, factor.solve, tol, _MAX_ROUNDS)[0]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class MultiTaskOptimum:
         if self.problem.intercept:
             V = V - np.outer(self.mean, v0)
         if len(at):
-            U[at] = self.rows.solve(self.W[at], V[at])
+            U[at] = self.rows.solve(self.W[at], V[at], _ADJOINT)
         t = self.problem.X @ U
         # The weights sum to one, so v0 is the mean of t.
         return U, t + (v0 - self.mean @ U) if self.problem.intercept else t
@@ -100,7 +100,7 @@ class MultiTaskOptimum:
 
 def multitask_optimum(problem: MultiTask, W: Array) -> MultiTaskOptimum | None:
     """Go from near an optimum to it by Newton's steps on its rows; None if that leaves them."""
-    s, X, n = problem.s, problem.X, len(problem.s)
+    s, X = problem.s, problem.X
     p = X.shape[1]
     mean = np.asarray(X.T @ s) if problem.intercept else np.zeros(p)
     y0 = s @ problem.Y if problem.intercept else np.zeros(problem.Y.shape[1])
@@ -119,7 +119,6 @@ def multitask_optimum(problem: MultiTask, W: Array) -> MultiTaskOptimum | None:
     W[support] = found
     b = y0 - mean @ W
     residual = X @ W + b - problem.Y
-    assert residual.shape == (n, W.shape[1])
     if problem.a1 > 0:
         held = np.ones(p, dtype=bool)
         held[support] = False
@@ -140,11 +139,16 @@ def _products(X: Any, Y: Array, s: Array, mean: Array) -> tuple[Array, Array]:
     return A.T @ (s[:, None] * A), A.T @ sY
 
 
+def _norms(W: Array) -> Array:
+    # Without a norm to penalise a row may be zero; with one, none of those in use is.
+    return np.maximum(np.linalg.norm(W, axis=1, keepdims=True), 1e-300)
+
+
 def _newton(rows: _Rows, W: Array) -> Array | None:
     value = rows.objective(W)
     for _ in range(_MAX_STEPS):
         F = rows.slope(W)
-        step = rows.solve(W, F)
+        step = rows.solve(W, F, _STEP)
         promised = float((F * step).sum())
         if promised <= _NOTHING * abs(value):
             return W

@@ -34,8 +34,8 @@ from tunein._math.losses import Array
 
 Mask = NDArray[np.bool_]
 
-# Unknowns for which the curvature is factorised; more, and its diagonal preconditions.
-_MAX_DENSE = 800
+# Unknowns for which the curvature is factorised: at once, and if its diagonal preconditions badly.
+_MAX_DENSE, _MAX_HARD = 800, 2500
 
 # Numbers in one chunk of rows while the curvature is put together.
 _CHUNK = 2_000_000
@@ -43,9 +43,9 @@ _CHUNK = 2_000_000
 # Newton steps at most, and the part of the objective below which one promises nothing.
 _MAX_STEPS, _NOTHING = 300, 1e-21
 
-# How far each step, and the adjoint, is solved; steps of conjugate gradients after which the
-# factor that preconditions them is out of date.
-_STEP, _ADJOINT, _STALE = 1e-3, 1e-11, 12
+# How far each step, and the adjoint, is solved; rounds of conjugate gradients after which the factor
+# that preconditions them is out of date, and after which a diagonal that does is bad.
+_STEP, _ADJOINT, _STALE, _BAD = 1e-3, 1e-11, 12, 30
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,7 @@ class State:
     def curvature(self, V: Array) -> Array:
         """Return the curvature of all but the l1 penalty times V."""
         problem = self.problem
-        return problem.penalised(
-            problem.back(self.bend(problem.decisions(V))), V, problem.a2
-        )
+        return problem.penalised(problem.back(self.bend(problem.decisions(V))), V, problem.a2)
 
     def distance(self) -> Array:
         """Return the least slope in T that the l1 penalty leaves."""
@@ -186,10 +184,12 @@ def softmax_optimum(problem: Softmax, T: Array) -> SoftmaxOptimum | None:
     """
     state, support = problem.at(T), _support(problem, T)
     precondition: Callable[[Array], Array] | None = None
-    promised = np.inf
+    promised, rounds = np.inf, 0
     for _ in range(_MAX_STEPS):
         if precondition is None:
-            precondition = _preconditioner(state, support)
+            precondition = _preconditioner(
+                state, support, _MAX_HARD if rounds > _BAD else _MAX_DENSE
+            )
         free = _levels(problem, support)
         F = _centred(state.distance() * support, free)
         step, rounds = _solve(state, support, precondition, F, _STEP, 200)
@@ -319,13 +319,13 @@ def _solve(
 # Each works on the rows of T that are used.
 
 
-def _preconditioner(state: State, support: Mask) -> Callable[[Array], Array]:
+def _preconditioner(state: State, support: Mask, max_dense: int) -> Callable[[Array], Array]:
     rows = support.any(axis=1)
     mask = support[rows]
     features = np.flatnonzero(state.problem.coefficients(rows))
     X = state.problem.X
     X = X if len(features) == X.shape[1] else X[:, features]
-    if mask.sum() <= _MAX_DENSE:
+    if mask.sum() <= max_dense:
         return _factor(state, X, mask, _levels(state.problem, support)[rows])
     c, P, problem = state.problem.c, state.P, state.problem
     squares = X.multiply(X) if sparse.issparse(X) else X * X
