@@ -163,7 +163,7 @@ def _primal(
     if not is_sparse(X):
         w, u = np.stack([at.w for at in optima], axis=1), np.stack(us, axis=1)
         pull = np.stack([at.pull for at in optima], axis=1)
-        dX, dZ = input_slopes(g, w, u, pull, np.stack(ts, axis=1))
+        dX, dZ = input_slopes(train.X, g, w, u, pull, np.stack(ts, axis=1))
         inputs = dX[:, : train.X.shape[1]], dZ[:, : train.X.shape[1]]
     return HyperGradient(value, {"C": by_C, "epsilon": by_epsilon}, inputs)
 
