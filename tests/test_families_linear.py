@@ -226,7 +226,7 @@ def test_it_is_the_slope_of_the_converged_loss(case, form):
 @every_case
 def test_the_loss_is_that_of_a_tight_fit(case, form):
     estimator, train, test, loss, points = case_of(case, form)
-    for point in points[:3:2]:
+    for point in points[1:3]:  # with nothing in use saga stops before its intercept is found
         found = ask(estimator, train, test, loss, point)
         prediction = predicted(tight(estimator, train, **point), test.X, Loss(loss))
         classes = getattr(fitted(estimator, train), "classes_", None)
@@ -552,7 +552,8 @@ def test_refusals(estimator, kind, what):
 
 def test_no_unique_optimum_is_refused():
     train, test = fold("real")
-    estimator = fitted(Ridge(alpha=1e-300), with_columns(train, lambda X: X[:, [0, 0]]))
+    ridge = Ridge(alpha=1e-300, solver="svd")
+    estimator = fitted(ridge, with_columns(train, lambda X: X[:, [0, 0]]))
     sides = (with_columns(train, lambda X: X[:, [0, 0]]), with_columns(test, lambda X: X[:, :2]))
     with pytest.raises(NoHypergradient, match="unique"):
         hypergradient(estimator, *sides, Loss("r2"), ["alpha"])
