@@ -26,6 +26,7 @@ from tunein._math.support import (
     Gram,
     Kernel,
     NotSettled,
+    Rows,
     Settled,
     dense,
     differentiate,
@@ -219,12 +220,12 @@ def svc(
     position = np.searchsorted(classes, train.y)
     cap = float(estimator.C) * train.sample_weight * estimator.class_weight_[position]
 
-    def machines(fitted: Any, gram: Gram) -> list[Settled]:
+    def machines(fitted: Any, support: Rows, gram: Gram) -> list[Settled]:
         found = []
         for i, j in itertools.combinations(range(len(classes)), 2):
             rows = np.flatnonzero(((position == i) | (position == j)) & (cap > 0))
             y = np.where(position[rows] == (1 if two else i), 1.0, -1.0)
-            beta = _coefficients_of_pair(fitted, position, i, j)[rows]
+            beta = _coefficients_of_pair(fitted, support, position, i, j)[rows]
             above, below = np.where(y > 0, 0.0, np.inf), np.where(y > 0, np.inf, 0.0)
             found.append(settle(Dual(gram, rows, y, above, below, cap[rows]), beta))
         return found
@@ -238,13 +239,13 @@ def svc(
     )
 
 
-def _coefficients_of_pair(fitted: Any, position: Array, i: int, j: int) -> Array:
+def _coefficients_of_pair(fitted: Any, support: Rows, position: Rows, i: int, j: int) -> Array:
     """Return the coefficients of the machine of classes i < j, zero for other samples.
 
     A support vector of class i has its coefficient against class j in row j - 1 if i < j, and in
     row j if not.
     """
-    support, dual = fitted.support_, dense(fitted.dual_coef_)
+    dual = dense(fitted.dual_coef_)
     beta = np.zeros(len(position))
     first, second = position[support] == i, position[support] == j
     beta[support[first]] = dual[j - 1, first]
@@ -268,9 +269,9 @@ def svr(
     y = np.asarray(train.y, dtype=np.float64)[rows]
     band = np.full(len(rows), float(estimator.epsilon))
 
-    def machines(fitted: Any, gram: Gram) -> list[Settled]:
+    def machines(fitted: Any, support: Rows, gram: Gram) -> list[Settled]:
         beta = np.zeros(len(cap))
-        beta[fitted.support_] = dense(fitted.dual_coef_)[0]
+        beta[support] = dense(fitted.dual_coef_)[0]
         return [settle(Dual(gram, rows, y, band, band, cap[rows]), beta[rows])]
 
     return _dual(estimator, train, test, machines, lambda p: loss(test, p[:, 0]))
@@ -280,20 +281,21 @@ def _dual(
     estimator: Any,
     train: Samples,
     test: Samples,
-    machines: Callable[[Any, Gram], list[Settled]],
+    machines: Callable[[Any, Rows, Gram], list[Settled]],
     loss: Callable[[Array], Valued],
 ) -> HyperGradient:
     """Settle the machines, by a second and closer fit if need be, and differentiate them."""
     kernel = _kernel(estimator)
     X, Z = _like(train.X), _like(test.X)
-    gram = Gram(kernel, X, estimator.support_)
+    support = _support(estimator, train)
+    gram = Gram(kernel, X, support)
     try:
-        settled = machines(estimator, gram)
+        settled = machines(estimator, support, gram)
     except NotSettled:
         closer = clone(estimator).set_params(tol=_TIGHT)
         closer.fit(train.X, train.y, sample_weight=train.sample_weight)
         try:
-            settled = machines(closer, gram)
+            settled = machines(closer, _support(closer, train), gram)
         except NotSettled as error:
             raise NoHypergradient(f"an inner optimum: {error}") from None
 
@@ -316,6 +318,22 @@ def _dual(
             in_log = -2 * (X - X.mean()) / (X.size * X.var())
             inputs = found.by_train + found.by_gamma * kernel.gamma * in_log, found.by_test
     return HyperGradient(found.loss, gradient, inputs)
+
+
+def _support(fitted: Any, train: Samples) -> Rows:
+    """Return the support vectors; libsvm does not count samples without weight."""
+    support = np.asarray(fitted.support_, dtype=np.intp)
+    kept = np.flatnonzero(train.sample_weight > 0)
+    if len(kept) == len(train.sample_weight):
+        return support
+    own = fitted.support_vectors_
+    if support.max(initial=-1) < len(kept) and _same(_like(train.X)[kept[support]], own):
+        return kept[support]
+    return support
+
+
+def _same(A: Any, B: Any) -> bool:
+    return np.array_equal(dense(A), dense(B))
 
 
 def _like(X: Any) -> Any:

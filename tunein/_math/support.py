@@ -60,6 +60,9 @@ _REUSE = 12
 # Least ratio of pivots of factors that are used again: what they are used for squares it.
 _SOUND = 1e-4
 
+# Rounds of refinement with them.
+_REFINED = 2
+
 # States.
 _LOW, _FREE_LOW, _ZERO, _FREE_HIGH, _HIGH = -2, -1, 0, 1, 2
 
@@ -288,6 +291,8 @@ class Changed:
 
     Parameters
     ----------
+    K : ndarray of shape (n - r + a, n - r + a)
+        Of the samples of now.
     base : Bordered
         P.
     cross : ndarray of shape (n, a)
@@ -302,8 +307,10 @@ class Changed:
 
     definite = True
 
-    def __init__(self, base: Bordered, cross: Array, corner: Array, removed: Rows, order: Rows):
-        self._base, self._order = base, order
+    def __init__(
+        self, K: Array, base: Bordered, cross: Array, corner: Array, removed: Rows, order: Rows
+    ) -> None:
+        self._K, self._base, self._order = K, base, order
         self._n, self._added = cross.shape
         k = self._added + len(removed)
         self._V = np.zeros((self._n, k))
@@ -316,7 +323,14 @@ class Changed:
         self._lu = linalg.lu_factor(S, check_finite=False)
 
     def solve(self, v: Array, v0: float) -> tuple[Array, float]:
-        """Return the u, u0 that it maps to v, v0."""
+        """Return the u, u0 that it maps to v, v0, with what factors at one remove lose made up."""
+        u, u0 = self._once(v, v0)
+        for _ in range(_REFINED):
+            more, more0 = self._once(v - self._K @ u - u0, v0 - float(u.sum()))
+            u, u0 = u + more, u0 + more0
+        return u, u0
+
+    def _once(self, v: Array, v0: float) -> tuple[Array, float]:
         every = np.zeros(self._n + self._added)
         every[self._order] = v
         x, x0 = self._base.solve(every[: self._n], v0)
@@ -414,7 +428,8 @@ class Borders:
         order = place[np.isin(every[place], F, assume_unique=True)]
         cross = gram(rows[self._F], rows[added])
         corner = self._ridged(gram(rows[added], rows[added]))
-        return Changed(self._base, cross, corner, removed, order)
+        K = self._ridged(gram(rows[F], rows[F]))
+        return Changed(K, self._base, cross, corner, removed, order)
 
     def _ridged(self, K: Array) -> Array:
         K[np.diag_indices_from(K)] += self._dual.ridge
@@ -554,9 +569,12 @@ def _sweep(dual: Dual, borders: Borders, states: States) -> Settled | None:
         seen.add(states.tobytes())
         F = _free(states)
         if not len(F):
-            found, states = _without_free(dual, dual.at_bounds(states), states)
+            beta = dual.at_bounds(states)
+            if abs(beta.sum()) > _SLACK * dual.cap.max():
+                return None
+            found, states = _without_free(dual, beta, states)
             if found is not None:
-                return found if abs(found.beta.sum()) <= _SLACK * dual.cap.max() else None
+                return found
             continue
         beta, b, bordered = _solved(dual, borders, F, states)
         r = dual.y - dual.image(beta) - b
