@@ -51,7 +51,8 @@ _RIDGE = 1e-11
 # By what part of the scale of targets a residual, or of a cap a coefficient, may be wrong.
 _SLACK = 1e-9
 
-# Attempts to set all states at once, and steps of one state at a time for each that is free.
+# Attempts to set all states at once, and steps of one state at a time for each that is free at
+# the start.
 _SWEEPS, _WALKS = 30, 10
 
 # How many times more samples than changes to them there must be for factors to be used again.
@@ -482,28 +483,23 @@ class Settled:
         """
         u, u0 = np.zeros_like(self.beta), 0.0
         if self.bordered is None:
-            u[self.ends] = total / 2
+            np.add.at(u, self.ends, total / 2)  # they may be the same sample
         else:
             u[self.free], u0 = self.bordered.solve(pull[self.free], total)
         return u, u0
 
     def by_epsilon(self, u: Array) -> float:
         """Return dL/depsilon, epsilon being the width of the band on both sides."""
-        sides = np.sign(self.states).astype(np.float64)
-        if self.bordered is None:
-            low, high = self.ends
-            sides[[low, high]] = (
-                _side_of_end(self.states[low], 1),
-                _side_of_end(self.states[high], 0),
-            )
-        return -float(u @ sides)
+        if self.bordered is not None:
+            return -float(u @ np.sign(self.states))
+        low, high = self.ends
+        sides = _side_of_end(self.states[low], 1.0) + _side_of_end(self.states[high], -1.0)
+        return -float(u.sum() / 2 * sides)
 
 
-def _side_of_end(state: int, up: int) -> float:
-    """Return the side of the band on which an end of the interval of b lies."""
-    if state == _ZERO:
-        return 1.0 if up else -1.0
-    return float(np.sign(state))
+def _side_of_end(state: int, side: float) -> float:
+    """Return the side of the band that an end of the interval of b touches."""
+    return side if state == _ZERO else float(np.sign(state))
 
 
 def _free(states: States) -> Rows:
@@ -620,7 +616,7 @@ def _walk(dual: Dual, borders: Borders, beta: Array, states: States) -> Settled:
     """
     low_high = {_FREE_HIGH: (0.0, 1.0), _FREE_LOW: (-1.0, 0.0)}
     F = _free(states)
-    for _ in range(100 + _WALKS * len(F)):
+    for _ in range(_WALKS * (50 + len(F))):
         F = _free(states)
         if not len(F):
             found, states = _without_free(dual, beta, states)
