@@ -55,6 +55,9 @@ _SLACK = 1e-9
 # the start.
 _SWEEPS, _WALKS = 30, 10
 
+# What they may cost: multiplications, and factors of a matrix of all samples.
+_MOST_WORK, _FACTORS = 1e9, 10
+
 # How many times more samples than changes to them there must be for factors to be used again.
 _REUSE = 12
 
@@ -405,12 +408,18 @@ class Borders:
     ----------
     dual : Dual
         Whose.
+
+    Attributes
+    ----------
+    work : float
+        Multiplications so far, about.
     """
 
     def __init__(self, dual: Dual) -> None:
         self._dual = dual
         self._F: Rows = np.empty(0, dtype=np.intp)
         self._base: Bordered | None = None
+        self.work = 0.0
 
     def __call__(self, F: Rows) -> Bordered | Changed:
         """Return that of some samples."""
@@ -420,10 +429,12 @@ class Borders:
         if self._base is None or not self._base.sound or (
             _REUSE * (len(added) + len(removed)) > len(self._F)
         ):  # fmt: skip
+            self.work += len(F) ** 3 / 3
             self._F, self._base = F, Bordered(self._ridged(gram(rows[F], rows[F])))
             return self._base
         if not len(added) and not len(removed):
             return self._base
+        self.work += 2 * len(F) ** 2 * (len(added) + len(removed))
         every = np.concatenate([self._F, added])
         place = np.argsort(every)
         order = place[np.isin(every[place], F, assume_unique=True)]
@@ -616,7 +627,10 @@ def _walk(dual: Dual, borders: Borders, beta: Array, states: States) -> Settled:
     """
     low_high = {_FREE_HIGH: (0.0, 1.0), _FREE_LOW: (-1.0, 0.0)}
     F = _free(states)
+    budget = borders.work + _MOST_WORK + _FACTORS * len(dual.y) ** 3 / 3
     for _ in range(_WALKS * (50 + len(F))):
+        if borders.work > budget:
+            raise NotSettled("the fit is too far from it")
         F = _free(states)
         if not len(F):
             found, states = _without_free(dual, beta, states)
