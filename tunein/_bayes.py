@@ -6,20 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tunein._dimensions import Array
 from tunein._docstrings import with_common_sections
 from tunein._history import Known
-from tunein._math import gp as gaussian
-from tunein._math.acquisition import Acquisition, Feasible, LogEI, maximise, nearby
-from tunein._math.scores import Observations, observe
+from tunein._math.acquisition import maximise, nearby
 from tunein._search import BaseSequentialSearchCV
 from tunein._sklearn import on_one_blas_thread
 from tunein._space import Branch, Space
-
-# More observations than this are thinned: the cost of a step stays bounded.
-_MAX_OBSERVATIONS = 300
+from tunein._surrogate import Belief
 
 # Chance of a random point. A model that has explained a cliff as noise would never look again;
 # on plateaus, ridges and branches this was worth more than the tenth of the budget it costs.
@@ -30,34 +25,15 @@ _EXPLORATION = 0.1
 _LOCAL = 2 / 3
 _DISTRUST = 4.0
 
-# An improvement on what the model believes is the best must be worth so much, in standard
-# deviations of the scores: a hill that has been climbed is left.
-_WORTHWHILE = 0.03
-
 # Chance of a point of a branch drawn at random: of a branch whose few points were bad ones a model
 # expects nothing more, though its best may be the best of all.
 _BRANCH = 0.25
-
-# Share of the variance of success and failure that may be noise. With more, a border between the
-# two is explained as noise, and never learned.
-_MOST_LABEL_NOISE = 0.1
 
 # Points spread over the cube first. With fewer, the lengthscales are guesses for long.
 _N_STARTUP = 10
 
 # Best observed points around which to look closely.
 _N_BEST = 5
-
-# Sets of hyperparameters that are believed in at once, the likeliest and draws around it, up to so
-# many observations; beyond, the likeliest alone is quicker, and there is less doubt to integrate.
-_N_MODELS = 6
-_N_INTEGRATED = 100
-
-# Coordinates up to which that is done: the curvature at the mode costs twice as many evidences.
-_MAX_INTEGRATED_DIMENSIONS = 40
-
-# Observations up to which hyperparameters are fitted at every step; then, when 5 % more are there.
-_N_EVERY = 50
 
 
 @with_common_sections
@@ -141,120 +117,16 @@ class BayesSearchCV(BaseSequentialSearchCV):
     ) -> tuple[Array, Mapping[str, Any] | None]:
         if rng.random() < _EXPLORATION:
             return space.untried(rng, 1, known.tried)[0], known.note
-        succeeded = np.isfinite(known.scores)
-        seen = observe(known.scores[succeeded], known.fold_scores[succeeded])
-        kept = _thin(seen.y, rng)
-        seen = Observations(seen.y[kept], seen.weights[kept])
-        units = known.units[succeeded][kept]
-        note = self._believe(space, units, seen, known.note, len(known.units), rng)
-        acquisition: Acquisition = _improvement(space, units, seen, known.pending, note)
-        if not succeeded.all():
-            stale = note is not known.note or "success" not in note
-            theta = None if stale else np.array(note["success"])
-            model, middle = _success(space, known.units, succeeded, theta, rng)
-            note = {**note, "success": model.theta.tolist()}
-            acquisition = Feasible(acquisition, model, middle)
-        order = np.argsort(-seen.y, kind="stable")
+        belief = Belief.of(space, known, rng)
+        acquisition, best = belief.acquisition, belief.best
         if space.forks and rng.random() < _BRANCH:
             branch = Branch.draw(space, rng)
-            best = units[order[branch.has(units[order])][:_N_BEST]]
-            return maximise(acquisition, branch, best, known.tried, rng), note
-        best = units[order[:_N_BEST]]
-        point = maximise(acquisition, space, best, known.tried, rng)
+            inside = best[branch.has(best)][:_N_BEST]
+            return maximise(acquisition, branch, inside, known.tried, rng), belief.note
+        point = maximise(acquisition, space, best[:_N_BEST], known.tried, rng)
         if rng.random() < _LOCAL:
             near = nearby(acquisition, space, best[0], known.tried, rng)
             options = np.concatenate([point[None], near])
             promised = acquisition(space.features(options)) + _DISTRUST * np.arange(len(options))
             point = options[int(np.argmax(promised))]
-        return point, note
-
-    def _believe(
-        self,
-        space: Space,
-        units: Array,
-        seen: Observations,
-        note: Mapping[str, Any] | None,
-        n: int,
-        rng: np.random.Generator,
-    ) -> Mapping[str, Any]:
-        """Return a note of the likeliest hyperparameters, and some that are about as likely.
-
-        The last one, if it is of nearly as many trials as the `n` there are.
-        """
-        if note is not None and n > _N_EVERY and n < 1.05 * note["n"] + 1:
-            return note
-        D = _distances(space, units)
-        start = None if note is None else np.array(note["theta"][0])
-        prior = gaussian.Prior.of_dimension(len(D))
-        rows = gaussian.fit(D, seen.y, prior, start, seen.weights)[None]
-        if len(units) <= _N_INTEGRATED and len(D) <= _MAX_INTEGRATED_DIMENSIONS:
-            draws = gaussian.draw(rows[0], D, seen.y, prior, seen.weights, rng, _N_MODELS - 1)
-            rows = np.concatenate([rows, draws])
-        return {"theta": rows.tolist(), "n": n}
-
-
-def _distances(space: Space, units: Array) -> Array:
-    """Return squared distances by coordinate."""
-    x = space.features(units)
-    return gaussian.squared_distances(x, x, space.kinds, space.n_levels)
-
-
-def _posterior(
-    space: Space, units: Array, y: Array, theta: Array, weights: Array | None = None
-) -> gaussian.GaussianProcess:
-    """Return a Gaussian process of points of the space."""
-    x = space.features(units)
-    return gaussian.GaussianProcess(x, y, theta, space.kinds, space.n_levels, weights)
-
-
-def _improvement(
-    space: Space, units: Array, seen: Observations, pending: Array, note: Mapping[str, Any]
-) -> LogEI:
-    """Return the log expected improvement over the best so far."""
-    theta = np.array(note["theta"])
-    model = _posterior(space, units, seen.y, theta, seen.weights)
-    # The best score seen is what `best_index_` will go by. Where scores are noisy it lies far above
-    # what is believed, and any greater one counts; elsewhere the improvement must be worth it.
-    believed = model.predict(model.x)[0].max(axis=1)
-    incumbent = np.maximum(seen.y.max(), believed + _WORTHWHILE)
-    if len(pending):
-        # What is being tried is believed to come out as expected; so it attracts no twin.
-        expected = model.predict(space.features(pending))[0]
-        y = np.concatenate([np.tile(seen.y, (len(theta), 1)), expected], axis=1)
-        weights = np.concatenate([seen.weights, np.ones(len(pending))])
-        model = _posterior(space, np.concatenate([units, pending]), y, theta, weights)
-    return LogEI(model, incumbent)
-
-
-def _success(
-    space: Space,
-    units: Array,
-    succeeded: NDArray[np.bool_],
-    theta: Array | None,
-    rng: np.random.Generator,
-) -> tuple[gaussian.GaussianProcess, float]:
-    """Return a Gaussian process of which fits succeed, and where between both it says neither.
-
-    Its hyperparameters are those of an earlier one, `theta`, or fitted if that is None.
-    """
-    # Of many trials, all of the rarer kind are kept, up to a third of what a model is told of.
-    rare = succeeded.mean() < 0.5
-    kept = _thin((succeeded == rare).astype(float), rng)
-    units, labels = units[kept], succeeded[kept].astype(float)
-    mean, spread = labels.mean(), labels.std()
-    y, middle = (labels - mean) / spread, float((0.5 - mean) / spread)
-    if theta is None:
-        D = _distances(space, units)
-        prior = gaussian.Prior.of_dimension(len(D), most_noise=_MOST_LABEL_NOISE)
-        theta = gaussian.fit(D, y, prior)
-    return _posterior(space, units, y, theta), middle
-
-
-def _thin(y: Array, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return which observations the model is told of: the best third, and a sample of the rest."""
-    if len(y) <= _MAX_OBSERVATIONS:
-        return np.arange(len(y))
-    order = np.argsort(-y, kind="stable")
-    third = _MAX_OBSERVATIONS // 3
-    rest = rng.choice(order[third:], _MAX_OBSERVATIONS - third, replace=False)
-    return np.sort(np.concatenate([order[:third], rest]))
+        return point, belief.note

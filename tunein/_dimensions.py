@@ -26,6 +26,9 @@ Kind: TypeAlias = Literal["continuous", "ordinal", "categorical"]
 # them in one search of ten, and a model must not be drawn to infinity.
 _TAIL = 1e-3
 
+# Step of differences of quantiles.
+_STEP = 1e-6
+
 # Logarithm of the ratio of largest to smallest from which positive numbers may be log-spaced.
 _LOG_RATIO = math.log(10)
 
@@ -227,6 +230,10 @@ class Dimension(ABC):
         """Return where a distance-based model should see the points `u`, in [0, 1]."""
         return u
 
+    def slope(self, u: float) -> float:
+        """Return the derivative of the value by the feature at `u`; NaN if it is no number."""
+        return math.nan
+
     def points(self, levels: NDArray[np.intp]) -> Array:
         """Return the coordinates of the points with these numbers; finite dimensions only."""
         raise NotImplementedError(f"{type(self).__name__} has no levels.")
@@ -261,6 +268,10 @@ class Interval(Dimension):
     def snap(self, u: Array) -> Array:
         return np.clip(u, 0.0, 1.0)
 
+    def slope(self, u: float) -> float:
+        start, end = self._ends
+        return (end - start) * (self.decode(u) if self.log else 1.0)
+
     def same_as(self, other: Dimension) -> bool:
         return isinstance(other, Interval) and (self.low, self.high, self.log) == (
             other.low,
@@ -290,6 +301,12 @@ class Quantile(Dimension):
 
     def snap(self, u: Array) -> Array:
         return np.clip(u, *self._clip)
+
+    def slope(self, u: float) -> float:
+        # By central differences: the reciprocal of the density says the same less exactly where
+        # quantiles are found numerically.
+        low, high = max(u - _STEP, self._clip[0]), min(u + _STEP, self._clip[1])
+        return (self.decode(high) - self.decode(low)) / (high - low)
 
     def same_as(self, other: Dimension) -> bool:
         if not isinstance(other, Quantile) or self._support != other._support:
@@ -403,7 +420,8 @@ class Levels(Dimension):
         self._edges = np.concatenate([[0.0], np.cumsum(widths / widths.sum())])
         self._edges[-1] = 1.0
         numeric = ordered and all(is_number(value) for value in self.values)
-        self._places = _places(np.asarray(self.values, dtype=float)) if numeric else None
+        placed = _places(np.asarray(self.values, dtype=float)) if numeric else None
+        self._places, self._log = placed if placed else (None, False)
 
     @classmethod
     def sorted_numbers(cls, values: Sequence[Any]) -> Levels:
@@ -437,6 +455,12 @@ class Levels(Dimension):
     def features(self, u: Array) -> Array:
         return u if self._places is None else self._places[self.level(u)]
 
+    def slope(self, u: float) -> float:
+        if self._places is None:
+            return math.nan
+        low, high = float(self.values[0]), float(self.values[-1])
+        return float(self.decode(u)) * math.log(high / low) if self._log else high - low
+
     def points(self, levels: NDArray[np.intp]) -> Array:
         return np.asarray((self._edges[levels] + self._edges[levels + 1]) / 2)
 
@@ -450,22 +474,23 @@ class Levels(Dimension):
         )
 
 
-def _places(values: Array) -> Array | None:
-    """Return positions in [0, 1] of rising numbers, on a log scale if they look log-spaced.
+def _places(values: Array) -> tuple[Array, bool] | None:
+    """Return positions in [0, 1] of rising numbers, and whether they are on a log scale.
 
-    None if the numbers do not rise: then their order is the user's, and all that is known.
+    They are if they look log-spaced. None if the numbers do not rise: then their order is the
+    user's, and all that is known.
     """
     if np.any(values[1:] < values[:-1]):
         return None
     if values[0] == values[-1]:
-        return np.full(len(values), 0.5)
-    scale = values / np.abs(values).max()  # so that no difference overflows
+        return np.full(len(values), 0.5), False
+    scale, is_log = values / np.abs(values).max(), False  # so that no difference overflows
     if values[0] > 0 and math.log(values[-1]) - math.log(values[0]) >= _LOG_RATIO:
         linear, log = np.diff(np.unique(scale)), np.diff(np.log(np.unique(values)))
         # The more even spacing is the one the user had in mind.
         if log.std() / log.mean() <= linear.std() / linear.mean():
-            scale = np.log(values)
-    return np.asarray((scale - scale[0]) / (scale[-1] - scale[0]))
+            scale, is_log = np.log(values), True
+    return np.asarray((scale - scale[0]) / (scale[-1] - scale[0])), is_log
 
 
 def is_number(value: Any) -> bool:

@@ -21,6 +21,7 @@ from joblib._utils import eval_expr
 from joblib.parallel import BatchedCalls
 from sklearn.base import clone
 
+from tunein._families import HyperGradient
 from tunein._history import Score
 from tunein._sklearn import _fit_and_score, configured, error_scores, is_from_callback
 
@@ -34,9 +35,12 @@ def evaluate_fold(
     scorer: Any,
     error_score: Any,
     return_train_score: bool,
+    probe: Probe | None = None,
     **kwargs: Any,
 ) -> Score:
     """Fit a clone of `estimator` with `parameters` on one fold and score it.
+
+    A `probe` is asked for the hypergradient of what was fitted.
 
     Whatever goes wrong with the candidate is its score, with the traceback. What gets through is
     ``KeyboardInterrupt``, ``SystemExit``, errors of callbacks, and all if ``error_score="raise"``.
@@ -52,6 +56,7 @@ def evaluate_fold(
             return_train_score=return_train_score,
             return_n_test_samples=True,
             return_times=True,
+            return_estimator=probe is not None,
             **kwargs,
         )
     except (KeyboardInterrupt, SystemExit):
@@ -62,6 +67,9 @@ def evaluate_fold(
         failed = error_scores(scorer, error_score)
         train = failed if return_train_score else None
         return Score(failed, train, 0.0, 0.0, len(kwargs["test"]), traceback.format_exc())
+    found: tuple[HyperGradient | None, str | None] = (None, None)
+    if probe is not None and result["fit_error"] is None:
+        found = probe(result["estimator"], X, y, **kwargs)
     return Score(
         test=result["test_scores"],
         train=result.get("train_scores"),
@@ -69,7 +77,18 @@ def evaluate_fold(
         score_time=result["score_time"],
         n_test_samples=result["n_test_samples"],
         error=result["fit_error"],
+        hypergradient=found[0],
+        no_hypergradient=found[1],
     )
+
+
+class Probe(Protocol):
+    """Asks a fitted estimator for a hypergradient."""
+
+    def __call__(
+        self, estimator: Any, X: Any, y: Any, **kwargs: Any
+    ) -> tuple[HyperGradient | None, str | None]:
+        """Return it, or why there is none; `kwargs` are those of ``_fit_and_score``."""
 
 
 # One in work and one waiting, so that no worker waits while the next trial is thought of. What

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunein._dimensions import Array
+from tunein._families import HyperGradient
 
 Origin: TypeAlias = Literal["default", "initial", "asked"]
 
@@ -54,6 +55,10 @@ class Score:
         Size of the fold's test set.
     error : str or None
         The traceback if the fit failed.
+    hypergradient : HyperGradient or None
+        A smooth loss on the test set and its derivative in parameters, if one was asked for.
+    no_hypergradient : str or None
+        Why there is none, if one was asked for.
     """
 
     test: Any
@@ -62,6 +67,8 @@ class Score:
     score_time: float
     n_test_samples: int
     error: str | None = None
+    hypergradient: HyperGradient | None = None
+    no_hypergradient: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,12 @@ class Trial:
         """Whether every fold has a score."""
         return None not in self.scores
 
+    @property
+    def hypergradient(self) -> HyperGradient | None:
+        """The mean over folds; None unless all of them have one."""
+        folds = [score.hypergradient for score in self.scores if score and score.hypergradient]
+        return HyperGradient.mean(folds) if len(folds) == len(self.scores) else None
+
 
 @dataclass(frozen=True)
 class Known:
@@ -112,6 +125,8 @@ class Known:
         How many trials the method itself has proposed.
     note : mapping or None
         The newest note of a method.
+    hypergradients : mapping of int to HyperGradient
+        Of those closed trials, by row of `units`, that have one.
     """
 
     units: Array
@@ -120,6 +135,7 @@ class Known:
     tried: frozenset[bytes] | set[bytes]
     n_asked: int
     note: Mapping[str, Any] | None
+    hypergradients: Mapping[int, HyperGradient] = field(default_factory=dict)
 
     @property
     def scores(self) -> Array:
@@ -154,6 +170,7 @@ class History:
         self._note: Mapping[str, Any] | None = None
         self._tried: set[bytes] = set()
         self._n_missing: list[int] = []
+        self._hypergradients: dict[int, HyperGradient] = {}
         self._first_open = 0
         # Rows are appended by doubling, so that a look at the record costs no copy of it.
         self._units = np.empty((16, n_coordinates))
@@ -206,6 +223,8 @@ class History:
         self._fold_scores[number, fold] = self._driving(score)
         self._n_missing[number] -= 1
         self._closed[number] = self._n_missing[number] == 0
+        if self._closed[number] and (mean := self.trials[number].hypergradient):
+            self._hypergradients[number] = mean
         while self._first_open < len(self) and self._closed[self._first_open]:
             self._first_open += 1
 
@@ -237,7 +256,15 @@ class History:
             tried=self._tried,
             n_asked=self.n_asked,
             note=self._note,
+            hypergradients=self._of_closed(closed) if self._hypergradients else {},
         )
+
+    def _of_closed(self, closed: NDArray[np.bool_]) -> dict[int, HyperGradient]:
+        return {
+            row: self._hypergradients[number]
+            for row, number in enumerate(np.flatnonzero(closed).tolist())
+            if number in self._hypergradients
+        }
 
 
 def _doubled(rows: NDArray[Any]) -> NDArray[Any]:

@@ -18,7 +18,7 @@ from sklearn.utils import check_random_state, get_tags, indexable
 
 from tunein._dimensions import Array, same_value
 from tunein._evaluation import Evaluation, Evaluator, evaluate_fold
-from tunein._history import History, Known, Proposal, Score
+from tunein._history import History, Known, Proposal, Score, Trial
 from tunein._math.design import sobol
 from tunein._math.scores import merge_ties
 from tunein._sklearn import (
@@ -33,7 +33,7 @@ from tunein._space import Space
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """All that stays the same from the first fold of a search to the last."""
 
     fixed: dict[str, Any]  # arguments of evaluate_fold that all folds share
@@ -46,12 +46,18 @@ class _Job:
     is_seeded: bool
     context: SearchContext
 
+    @property
+    def probe(self) -> Any:
+        """What asks each fit for its hypergradient; None if nobody wants to know."""
+        return self.fixed["probe"]
+
 
 class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
     """Base of searches that learn from one candidate for the next.
 
     A method is two answers: `_n_startup`, how many points it wants spread over the space first,
-    and `_ask`, which point to try given what is known. The rest is the same for all.
+    and `_ask`, which point to try given what is known. The rest is the same for all, unless it
+    asks for slopes beside scores (`_probe`, `_design`, `_next_point`).
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -110,6 +116,26 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         A pure function of its arguments. At least one of ``known.scores`` is finite, and they are
         not all the same.
         """
+
+    def _probe(self, space: Space, scorers: Any) -> Any:
+        """Return what asks each fit for its hypergradient, if the method goes by those."""
+        return None
+
+    def _design(self, space: Space, probe: Any, n_given: int, rng: np.random.Generator) -> Array:
+        """Return the points that the method tries before the first `_ask`."""
+        return space.snap(sobol(self._n_startup(space), len(space.dimensions), rng))
+
+    def _lookback(self, n_workers: int, n_folds: int, probe: Any) -> int:
+        """Return how many of the newest trials a seeded search proposes without the scores of.
+
+        Enough trials must be open at once that a slow fold of the oldest leaves no worker idle,
+        and no more: what is not looked at cannot be learned from. While the slowest of W folds of
+        exponential length runs, which takes about log W mean lengths more, each worker gets
+        through as many others. One worker waits for every score.
+        """
+        if n_workers == 1:
+            return 0
+        return math.ceil(n_workers * (1 + math.log(n_workers)) / n_folds)
 
     # ------------------------------------------------------------------ scikit-learn's contract
 
@@ -171,7 +197,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
 
     # ------------------------------------------------------------------ before the first fit
 
-    def _prepare(self, X: Any, y: Any, scorers: Any, routed: Any, context: SearchContext) -> _Job:
+    def _prepare(self, X: Any, y: Any, scorers: Any, routed: Any, context: SearchContext) -> Job:
         cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         self._checked_cv_orig = cv
         # Drawn once: a shuffling splitter without a seed would give candidates different data.
@@ -187,9 +213,10 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         space = Space.parse(self.param_distributions, self.estimator)
         n_candidates = int(min(self.n_iter, space.size))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        n_startup = min(self._n_startup(space), n_candidates)
+        probe = self._probe(space, scorers)
+        given = self._given(space)[:n_candidates]
         design_rng = np.random.default_rng(np.random.SeedSequence(seed))
-        return _Job(
+        return Job(
             fixed={
                 "estimator": clone(self.estimator),
                 "X": X,
@@ -200,12 +227,13 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
                 "return_train_score": self.return_train_score,
                 "error_score": self.error_score,
                 "verbose": self.verbose,
+                "probe": probe,
             },
             folds=folds,
             space=space,
             n_candidates=n_candidates,
-            given=self._given(space)[:n_candidates],
-            design=space.snap(sobol(n_startup, len(space.dimensions), design_rng)),
+            given=given,
+            design=self._design(space, probe, len(given), design_rng)[:n_candidates],
             seed=seed,
             is_seeded=self.random_state is not None,
             context=context,
@@ -238,7 +266,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
 
     # ------------------------------------------------------------------ the loop
 
-    def _run(self, job: _Job, history: History) -> str:
+    def _run(self, job: Job, history: History) -> str:
         """Keep the workers busy until there is nothing more to try, and say why it ended."""
         n_folds = len(job.folds)
         if self.verbose > 0:
@@ -250,11 +278,17 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         waiting: deque[tuple[int, int]] = deque()
         evaluation = Evaluation(self.n_jobs, self.pre_dispatch)
         with evaluation as evaluator:
-            lookback = _lookback(evaluation.n_workers_asked, n_folds)
+            lookback = self._lookback(evaluation.n_workers_asked, n_folds, job.probe)
+            stop_reason: str | None = None
             while True:
                 while evaluator.n_running < evaluator.capacity:
-                    if not waiting and self._may_open(job, history, lookback):
-                        trial = history.open(self._propose(job, history, lookback))
+                    may_open = not (waiting or stop_reason)
+                    if may_open and self._may_open(job, history, lookback):
+                        proposal = self._propose(job, history, lookback)
+                        if isinstance(proposal, str):
+                            stop_reason = proposal
+                            continue
+                        trial = history.open(proposal)
                         waiting.extend((trial.number, fold) for fold in range(n_folds))
                     if not waiting:
                         break
@@ -264,28 +298,34 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
                 (number, fold), score = evaluator.next()
                 history.record(number, fold, score)
         job.context.end_search()
+        if stop_reason:
+            return stop_reason
         if len(history) < self.n_iter or job.space.size == self.n_iter:
             return f"All {len(history)} points of the search space were tried."
         return f"n_iter={self.n_iter} candidates were tried."
 
-    def _may_open(self, job: _Job, history: History, lookback: int) -> bool:
+    def _may_open(self, job: Job, history: History, lookback: int) -> bool:
         """Tell whether a trial may be proposed, or more must be known before."""
         if len(history) >= job.n_candidates:
             return False
         return not job.is_seeded or history.n_closed_in_row >= len(history) - lookback
 
-    def _propose(self, job: _Job, history: History, lookback: int) -> Proposal:
+    def _propose(self, job: Job, history: History, lookback: int) -> Proposal | str:
+        """Return the next candidate, or a sentence that says why there should be no more."""
         number = len(history)
         if number < len(job.given):
             return job.given[number]
         rng = np.random.default_rng(np.random.SeedSequence(job.seed, spawn_key=(number,)))
         known = history.known(max(number - lookback, 0) if job.is_seeded else None)
-        unit, note = self._next_point(job, known, rng)
+        found = self._next_point(job, known, rng)
+        if isinstance(found, str):
+            return found
+        unit, note = found
         return Proposal(unit, job.space.decode(unit), "asked", note)
 
     def _next_point(
-        self, job: _Job, known: Known, rng: np.random.Generator
-    ) -> tuple[Array, Mapping[str, Any] | None]:
+        self, job: Job, known: Known, rng: np.random.Generator
+    ) -> tuple[Array, Mapping[str, Any] | None] | str:
         if known.n_asked < len(job.design):
             unit = job.design[known.n_asked]
             if Space.key(unit) not in known.tried:
@@ -295,7 +335,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         return job.space.untried(rng, 1, known.tried)[0], None
 
     def _submit(
-        self, job: _Job, history: History, evaluator: Evaluator, number: int, fold: int
+        self, job: Job, history: History, evaluator: Evaluator, number: int, fold: int
     ) -> None:
         train, test = job.folds[fold]
         n_folds = len(job.folds)
@@ -317,7 +357,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
 
     # ------------------------------------------------------------------ after the last fit
 
-    def _publish(self, job: _Job, history: History, stop_reason: str) -> None:
+    def _publish(self, job: Job, history: History, stop_reason: str) -> None:
         self.history_ = history
         self.space_ = job.space
         self.stop_reason_ = stop_reason
@@ -340,7 +380,12 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
                 self.best_score_ = results[f"mean_test_{refit_metric}"][self.best_index_]
             self.best_params_ = results["params"][self.best_index_]
         self.scorer_ = getattr(scorers, "_scorers", scorers)
+        results.update(self._more_columns(complete))
         self.cv_results_ = results
+
+    def _more_columns(self, trials: list[Trial]) -> dict[str, Any]:
+        """Return what the method adds to ``cv_results_``."""
+        return {}
 
     def _refit_best(
         self, X: Any, y: Any, fit_params: dict[str, Any], context: SearchContext
@@ -360,7 +405,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
                 self.feature_names_in_ = self.best_estimator_.feature_names_in_
 
     def _keep_finished(
-        self, job: _Job, history: History, scorers: Any, refit_metric: str, interrupt: str
+        self, job: Job, history: History, scorers: Any, refit_metric: str, interrupt: str
     ) -> None:
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)  # what an earlier fit left does not belong to these results
@@ -374,19 +419,6 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         succeeded = any(s is not None and s.error is None for t in history for s in t.scores)
         if n_done and succeeded:
             self._select(history, scorers, refit_metric)
-
-
-def _lookback(n_workers: int, n_folds: int) -> int:
-    """Return how many of the newest trials a seeded search proposes without the scores of.
-
-    Enough trials must be open at once that a slow fold of the oldest leaves no worker idle, and
-    no more: what is not looked at cannot be learned from. While the slowest of W folds of
-    exponential length runs, which takes about log W mean lengths more, each worker gets through
-    as many others. One worker waits for every score.
-    """
-    if n_workers == 1:
-        return 0
-    return math.ceil(n_workers * (1 + math.log(n_workers)) / n_folds)
 
 
 def _is_telling(scores: Array) -> bool:

@@ -14,28 +14,35 @@ from contextlib import contextmanager
 from typing import Any
 
 from sklearn import get_config
-from sklearn.base import _fit_context
-from sklearn.metrics._scorer import _MultimetricScorer
+from sklearn.base import ClassifierMixin, RegressorMixin, _fit_context
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.model_selection._validation import (
     _fit_and_score,
     _warn_or_raise_about_fit_failures,
 )
 from sklearn.utils._param_validation import Interval as IntervalConstraint
+from sklearn.utils._param_validation import Options as OptionsConstraint
+from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.parallel import _FuncWrapper, _threadpool_controller_decorator
 from sklearn.utils.validation import _check_method_params
 
 __all__ = [
     "BaseSearchCV",
     "IntervalConstraint",
+    "OptionsConstraint",
     "SearchContext",
     "_check_method_params",
     "_fit_and_score",
     "_fit_context",
+    "_safe_split",
     "_warn_or_raise_about_fit_failures",
+    "asks_for_sample_weight",
     "configured",
     "error_scores",
     "is_from_callback",
+    "metric_of",
     "on_one_blas_thread",
 ]
 
@@ -59,6 +66,27 @@ def error_scores(scorer: Any, error_score: float) -> Any:
     if isinstance(scorer, _MultimetricScorer):
         return dict.fromkeys(scorer._scorers, error_score)
     return error_score
+
+
+def metric_of(scorer: Any, estimator: Any) -> Any:
+    """Return the metric that a scorer computes from predictions alone, if it is known.
+
+    ``"score"`` if it is the estimator's own and none of the usual ones; None for anything else.
+    """
+    if isinstance(scorer, _PassthroughScorer):
+        method = getattr(type(estimator), "score", None)
+        usual = {RegressorMixin.score: r2_score, ClassifierMixin.score: accuracy_score}
+        return usual.get(method, "score")
+    if isinstance(scorer, _BaseScorer) and not scorer._kwargs:
+        return scorer._score_func
+    return None
+
+
+def asks_for_sample_weight(step: Any) -> bool:
+    """Tell whether metadata routing hands sample weights to the fit of a step of a pipeline."""
+    if not get_config().get("enable_metadata_routing"):
+        return False
+    return step.get_metadata_routing().fit.requests.get("sample_weight") is True
 
 
 class SearchContext:

@@ -305,6 +305,20 @@ class Space:
         ]
         return np.stack(columns, axis=1) if columns else units
 
+    def slopes(self, unit: Array, gradient: Mapping[str, float]) -> Array:
+        """Turn derivatives by parameters at a snapped point into those by features.
+
+        NaN where a coordinate is absent, no number, or has no derivative.
+        """
+        return np.array(
+            [
+                math.nan
+                if np.isnan(u) or name not in gradient
+                else gradient[name] * dimension.slope(float(u))
+                for name, dimension, u in zip(self.names, self.dimensions, unit, strict=True)
+            ]
+        )
+
     def cells(self, j: int, u: Array) -> tuple[Array, Array]:
         """Return the ends of the cells of the discrete coordinate j that hold `u`."""
         return self.dimensions[j].cells(u)

@@ -1,24 +1,31 @@
 """Hypergradients of estimators: importing this package registers the rules of scikit-learn's."""
 
-from tunein._families import linear, svm
+from tunein._families import glm, huber, linear, multitask, svm
 from tunein._families._registry import (
+    LOSSES,
     HyperGradient,
     Loss,
     NoHypergradient,
     Rule,
     Samples,
-    hypergradient,
     rule_of,
 )
+from tunein._families.chain import active_names, final_rule, hypergradient
 
 __all__ = [
+    "LOSSES",
     "HyperGradient",
     "Loss",
     "NoHypergradient",
     "Rule",
     "Samples",
+    "active_names",
+    "final_rule",
+    "glm",
+    "huber",
     "hypergradient",
     "linear",
+    "multitask",
     "rule_of",
     "svm",
 ]

@@ -7,13 +7,12 @@ parameters. It may polish the fit first: a hypergradient is right only at the in
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from sklearn.pipeline import Pipeline
+from scipy import sparse
 
 from tunein._math import losses
 from tunein._math.losses import Array, Valued
@@ -57,11 +56,34 @@ class HyperGradient:
     inputs : tuple of two ndarrays of the shapes of X, or None
         Its derivative in the training and the test samples, for transformers in front; None if
         the rule does not say.
+    flat : dict of str to (float, int)
+        Where the loss does not change with a parameter, as with a penalty beyond which all
+        coefficients are zero: the value from which on that is so, and 1 for upwards from there,
+        -1 for downwards.
     """
 
     loss: float
     gradient: dict[str, float]
     inputs: tuple[Array, Array] | None = None
+    flat: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    @classmethod
+    def mean(cls, folds: Sequence[HyperGradient]) -> HyperGradient:
+        """Average over folds; flat is what is so on all of them."""
+        flat: dict[str, tuple[float, int]] = {}
+        for name in set.intersection(*(set(fold.flat) for fold in folds)):
+            ends = [fold.flat[name][0] for fold in folds]
+            way = folds[0].flat[name][1]
+            flat[name] = (max(ends) if way > 0 else min(ends), way)
+        return cls(
+            float(np.mean([fold.loss for fold in folds])),
+            {
+                name: float(np.mean([fold.gradient[name] for fold in folds]))
+                for name in folds[0].gradient
+                if all(name in fold.gradient for fold in folds)
+            },
+            flat=flat,
+        )
 
 
 # Each loss of this package: whether it takes targets or decisions, and how to compute it.
@@ -210,21 +232,16 @@ class Smooth:
 _TRANSFORMERS: dict[type, Smooth] = {}
 
 
-def hypergradient(
-    estimator: Any, train: Samples, test: Samples, loss: Loss, names: Sequence[str]
-) -> HyperGradient:
-    """Return the loss of a fitted estimator and its derivative in some of `names`.
+def plain(samples: Samples) -> Samples:
+    """Return samples with X an ndarray, or a sparse matrix of rows, of float64, and y an ndarray.
 
-    In those that have one. Raises `NoHypergradient` if the estimator has no rule.
+    Numbers of another type are taken for what they say: a fit in single precision has its optimum
+    to within rounding.
     """
-    if isinstance(estimator, Pipeline):
-        from tunein._families.chain import through_pipeline
-
-        return through_pipeline(estimator, train, test, loss, names)
-    rule = rule_of(estimator)
-    if rule is None:
-        raise NoHypergradient(f"a hypergradient of {type(estimator).__name__}")
-    wanted = [name for name in names if name in rule.active(estimator)]
-    found = rule.function(estimator, train, test, loss, wanted)
-    gradient = {name: found.gradient[name] for name in wanted}
-    return HyperGradient(found.loss, gradient, found.inputs)
+    if sparse.issparse(samples.X):
+        X = sparse.csr_array(samples.X, dtype=np.float64)
+    else:
+        X = np.asarray(samples.X)
+        X = X.astype(np.float64) if X.dtype != np.float64 else X
+    s = np.asarray(samples.sample_weight, dtype=np.float64)
+    return Samples(X, np.asarray(samples.y), s)

@@ -18,8 +18,8 @@ from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 from sklearn.utils.class_weight import compute_class_weight
 
 from tunein._families._registry import HyperGradient, Loss, NoHypergradient, Samples, register
-from tunein._families.linear import _inputs, _least_squares, _optimum, _with_constant
-from tunein._math.implicit import Glm, Optimum, Pointwise
+from tunein._families.linear import optimum, with_constant
+from tunein._math.implicit import Glm, Pointwise, input_slopes
 from tunein._math.losses import Array, Valued
 from tunein._math.support import (
     Dual,
@@ -38,7 +38,6 @@ from tunein._math.support import (
 _TIGHT = 1e-8
 
 # Attempts at the optimum of a sparse linear machine.
-_ROUNDS = 10
 
 # --------------------------------------------------------------------- linear, in the primal
 
@@ -145,10 +144,10 @@ def _primal(
     W = np.atleast_2d(np.asarray(estimator.coef_, dtype=np.float64))
     if estimator.fit_intercept:
         scale = float(estimator.intercept_scaling)
-        X, Z = _with_constant(X, scale), _with_constant(Z, scale)
+        X, Z = with_constant(X, scale), with_constant(Z, scale)
         W = np.hstack([W, np.reshape(estimator.intercept_, (-1, 1)) / scale])
     optima = [
-        _at(Glm(X, problem, a1, 0.0 if a1 else 1.0, intercept=False), w)
+        optimum(Glm(X, problem, a1, 0.0 if a1 else 1.0, intercept=False), w, 0.0)
         for problem, w in zip(problems, W, strict=True)
     ]
     value, g = loss(np.stack([Z @ at.w for at in optima], axis=1))
@@ -165,19 +164,9 @@ def _primal(
     if not is_sparse(X):
         w, u = np.stack([at.w for at in optima], axis=1), np.stack(us, axis=1)
         pull = np.stack([at.pull for at in optima], axis=1)
-        dX, dZ = _inputs(g, w, u, pull, np.stack(ts, axis=1))
+        dX, dZ = input_slopes(g, w, u, pull, np.stack(ts, axis=1))
         inputs = dX[:, : train.X.shape[1]], dZ[:, : train.X.shape[1]]
     return HyperGradient(value, {"C": by_C, "epsilon": by_epsilon}, inputs)
-
-
-def _at(glm: Glm, w: Array) -> Optimum:
-    """Return the optimum, if need be after steps that give an l1 fit a support of full rank."""
-    for _ in range(_ROUNDS):
-        try:
-            return _optimum(glm, w, 0.0)
-        except np.linalg.LinAlgError:
-            w, _ = _least_squares(glm, w, 0.0)
-    raise NoHypergradient("an inner optimum: the fit did not converge")
 
 
 # --------------------------------------------------------------------- with kernels, in the dual

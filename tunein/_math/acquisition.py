@@ -150,18 +150,40 @@ class LogEI:
     """
 
     def __init__(self, gp: GaussianProcess, incumbent: Array) -> None:
-        self._gp, self._incumbent = gp, incumbent[:, None]
+        self.gp, self._incumbent = gp, incumbent[:, None]
 
     def __call__(self, x: Array) -> Array:
         """Return the value at features x of shape (m, g)."""
-        return _log_mean(log_ei(*self._gp.predict(x), self._incumbent))
+        return _log_mean(log_ei(*self.gp.predict(x), self._incumbent))
 
     def gradient(self, x: Array, columns: NDArray[np.intp]) -> tuple[Array, Array]:
         """Return values (m,) and gradients (m, c) in the numeric `columns` at features x (m, g)."""
-        each, slopes = log_ei_gradient(self._gp, x, columns, self._incumbent)
+        each, slopes = log_ei_gradient(self.gp, x, columns, self._incumbent)
         total = _log_mean(each)
         shares = np.exp(each - total) / len(each)
         return total, np.einsum("sm,smc->mc", shares, slopes)
+
+
+class Mean:
+    """What is expected of a point, the mean over hyperparameters.
+
+    Parameters
+    ----------
+    gp : GaussianProcess
+        With s sets of hyperparameters.
+    """
+
+    def __init__(self, gp: GaussianProcess) -> None:
+        self._gp = gp
+
+    def __call__(self, x: Array) -> Array:
+        """Return the value at features x of shape (m, g)."""
+        return np.asarray(self._gp.predict(x)[0].mean(axis=0))
+
+    def gradient(self, x: Array, columns: NDArray[np.intp]) -> tuple[Array, Array]:
+        """Return values (m,) and gradients (m, c) in the numeric `columns` at features x (m, g)."""
+        mean, _, slope, _ = self._gp.predict_gradient(x, columns)
+        return np.asarray(mean.mean(axis=0)), np.asarray(slope.mean(axis=0))
 
 
 def _log_mean(logs: Array) -> Array:

@@ -1,0 +1,414 @@
+"""HyperGradSearchCV: go downhill in the hyperparameters."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tunein._dimensions import Array
+from tunein._docstrings import with_common_sections
+from tunein._families import LOSSES, HyperGradient
+from tunein._history import History, Known, Trial
+from tunein._math.acquisition import LogEI, maximise
+from tunein._math.descent import Step, line_step, region_step
+from tunein._math.design import sobol
+from tunein._math.slopes import SlopedGaussianProcess
+from tunein._probe import Differentiable, FoldProbe, descended
+from tunein._search import BaseSequentialSearchCV, Job
+from tunein._sklearn import IntervalConstraint, OptionsConstraint, on_one_blas_thread
+from tunein._space import Space
+from tunein._surrogate import Belief
+
+# Points spread over the cube before a model without slopes means something; with slopes of some
+# coordinates; and with slopes of all, where one is enough to go downhill from.
+_N_STARTUP, _N_STARTUP_MIXED = 10, 4
+
+# Best observed points around which to look closely.
+_N_BEST = 5
+
+# What the mean of scores must promise, in their standard deviations, to be gone after.
+_WORTHWHILE = 0.03
+
+# Part of the loss that must be expected elsewhere for another descent to start there.
+_WORTH_A_JOURNEY = 0.01
+
+# Losses less than this part of the usual one are as good as none: their logarithm says nothing.
+_LEAST_LOSS = 1e-9
+
+
+class HypergradientWarning(UserWarning):
+    """Candidates have no hypergradient that their estimator should have."""
+
+
+@with_common_sections
+class HyperGradSearchCV(BaseSequentialSearchCV):
+    """Search with cross-validation by descent in the hyperparameters.
+
+    For estimators whose fit is the optimum of a smooth enough problem, the derivative of the
+    cross-validation loss in all hyperparameters costs one linear solve a fold. The search goes
+    down those slopes: a handful of candidates for one or two hyperparameters. Where no such
+    derivative exists, it goes down the slopes of a model of the scores instead, and `gradient_`
+    says which it was.
+
+    Parameters
+    ----------
+    {parameters}
+
+    gradient : {'auto', 'exact', 'surrogate'}, default='auto'
+        ``'exact'`` goes by hypergradients and raises where a parameter of the space has none;
+        ``'surrogate'`` goes by the model of scores alone; ``'auto'`` takes what there is.
+
+    loss : str, default='auto'
+        The loss that is descended: ``'squared_error'``, ``'root_squared_error'``, ``'r2'``,
+        ``'explained_variance'``, ``'absolute_error'``, ``'squared_log_error'``,
+        ``'poisson_deviance'`` or ``'gamma_deviance'`` of predicted targets; ``'log_loss'``,
+        ``'brier'``, ``'squared_hinge'`` or ``'platt_log_loss'`` of decision values. ``'auto'`` is
+        that of `scoring`, or a proxy if `scoring` has no slope.
+
+    tol : float, default=1e-4
+        The descent ends where it promises less than this part of the loss.
+
+    Attributes
+    ----------
+    {attributes}
+
+    gradient_ : {'exact', 'mixed', 'surrogate'}
+        Whether hypergradients of all parameters were descended, of some (a model of the loss tells
+        the slopes of others), or none.
+
+    loss_ : str or None
+        The loss that was descended; None if only the model of scores was.
+
+    loss_is_proxy_ : bool
+        Whether `loss_` stands in for a score without a slope.
+
+    See Also
+    --------
+    BayesSearchCV : For estimators without hypergradients it needs about as many candidates.
+    register_hypergradient : Teach this search another estimator.
+
+    Notes
+    -----
+    Hypergradients come from implicit differentiation [1]_ [2]_: at the inner optimum w of
+    F(w, theta) = 0, with H = dF/dw, solve H u = dL/dw on the active set; then
+    dL/dtheta = -u . dF/dtheta. Fits are polished to their optimum before, as at usual tolerances a
+    derivative may be far off; so ``loss`` in `cv_results_` is that of converged fits. The scores
+    are those of the estimator as it is.
+
+    One continuous parameter is descended by cubic interpolation, several by a Gaussian process
+    that is told slopes beside values, within a trust region. Where that promises less than `tol`,
+    and nowhere else more is to be expected, the search ends; if the loss is a proxy, what is left
+    of `n_iter` goes to the scores themselves. `cv_results_` has two more columns: ``loss``, and
+    ``grad_norm``, the length of its gradient on the unit cube; NaN where there is none.
+
+    Where no parameter has a hypergradient, the point of the best mean of the Gaussian process of
+    `BayesSearchCV` is tried, and if that promises nothing, the one of the largest expected
+    improvement.
+
+    References
+    ----------
+    .. [1] F. Pedregosa, "Hyperparameter optimization with approximate gradient", ICML 2016.
+    .. [2] Q. Bertrand et al., "Implicit differentiation for fast hyperparameter selection in
+       non-smooth convex learning", Journal of Machine Learning Research 23, 2022.
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.linear_model import Ridge
+    >>> from tunein import HyperGradSearchCV
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> search = HyperGradSearchCV(Ridge(), {"alpha": loguniform(1e-4, 1e4)}).fit(X, y)
+    >>> search.gradient_, search.loss_
+    ('exact', 'r2')
+    >>> len(search.cv_results_["params"]) < 10
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseSequentialSearchCV._parameter_constraints,
+        "gradient": [OptionsConstraint(str, {"auto", "exact", "surrogate"})],
+        "loss": [OptionsConstraint(str, {"auto", *LOSSES})],
+        "tol": [IntervalConstraint(numbers.Real, 0, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        estimator: Any,
+        param_distributions: Any,
+        *,
+        n_iter: int = 50,
+        scoring: Any = None,
+        n_jobs: int | None = None,
+        refit: Any = True,
+        cv: Any = None,
+        verbose: int = 0,
+        pre_dispatch: int | str = "2*n_jobs",
+        random_state: Any = None,
+        error_score: Any = np.nan,
+        return_train_score: bool = False,
+        initial_params: list[dict[str, Any]] | None = None,
+        gradient: str = "auto",
+        loss: str = "auto",
+        tol: float = 1e-4,
+    ) -> None:
+        super().__init__(
+            estimator,
+            param_distributions,
+            n_iter=n_iter,
+            scoring=scoring,
+            n_jobs=n_jobs,
+            refit=refit,
+            cv=cv,
+            verbose=verbose,
+            pre_dispatch=pre_dispatch,
+            random_state=random_state,
+            error_score=error_score,
+            return_train_score=return_train_score,
+            initial_params=initial_params,
+        )
+        self.gradient = gradient
+        self.loss = loss
+        self.tol = tol
+
+    # ------------------------------------------------------------------ what has slopes
+
+    def _probe(self, space: Space, scorers: Any) -> FoldProbe | None:
+        if self.gradient == "surrogate":
+            return None
+        view = Differentiable.of(space, self.estimator)
+        if self.gradient == "exact" and not view.all_exact:
+            raise ValueError(
+                f"gradient='exact' needs a hypergradient of every parameter; "
+                f"{view.describe_missing(self.estimator)} Use gradient='auto', or "
+                f"register_hypergradient."
+            )
+        if not view.rules:
+            if self.loss != "auto":
+                raise ValueError(
+                    f"loss={self.loss!r} cannot be descended: "
+                    f"{view.describe_missing(self.estimator)} Use loss='auto'."
+                )
+            return None
+        driving = scorers
+        if hasattr(scorers, "_scorers"):
+            driving = scorers._scorers[self._driving_metric(scorers)]
+        loss, is_proxy = descended(self.loss, driving, self.estimator, view.rules)
+        return FoldProbe(loss, is_proxy, tuple(sorted(view.exact)), view.all_exact)
+
+    def _n_startup(self, space: Space) -> int:
+        return _N_STARTUP
+
+    def _design(self, space: Space, probe: Any, n_given: int, rng: np.random.Generator) -> Array:
+        if probe is None:
+            return super()._design(space, probe, n_given, rng)
+        d = len(space.dimensions)
+        if not probe.is_complete:
+            return space.snap(sobol(_N_STARTUP_MIXED, d, rng))
+        return space.snap(np.full((1 - min(n_given, 1), d), 0.5))
+
+    def _lookback(self, n_workers: int, n_folds: int, probe: Any) -> int:
+        if probe is None:
+            return super()._lookback(n_workers, n_folds, probe)
+        # A step is worth little that does not know the last one: the workers share its folds.
+        return math.ceil(n_workers / n_folds) - 1
+
+    # ------------------------------------------------------------------ steps
+
+    def _next_point(
+        self, job: Job, known: Known, rng: np.random.Generator
+    ) -> tuple[Array, Mapping[str, Any] | None] | str:
+        if job.probe is None or not known.hypergradients or known.n_asked < len(job.design):
+            return super()._next_point(job, known, rng)
+        if known.note is None or "descended" not in known.note:
+            step = self._descend(job.space, known, rng)
+            if step is not None:
+                return step
+        if not job.probe.is_proxy:
+            return f"Nothing promises to lower the loss by {self.tol:g} of it."
+        point, note = self._ask(job.space, known, rng)
+        return point, {**(note or {}), "descended": True}
+
+    @on_one_blas_thread  # type: ignore[untyped-decorator]
+    def _descend(
+        self, space: Space, known: Known, rng: np.random.Generator
+    ) -> tuple[Array, Mapping[str, Any] | None] | None:
+        """Return the next point downhill; None if nothing promises to be lower by `tol`."""
+        seen = _Slopes.of(space, known)
+        if len(known.pending):  # a start of another descent, while the workers have room
+            return space.untried(rng, 1, known.tried)[0], known.note
+        if seen.on_line:
+            step = line_step(seen.x[:, 0], seen.z, seen.slopes[:, 0], seen.flat[:, 0])
+            if step.promise > self.tol:
+                return _fresh(space, step, known)
+        model = SlopedGaussianProcess(
+            seen.x, -seen.z, -seen.slopes, space.kinds, space.n_levels, seen.start(known.note)
+        )
+        note = {"slopes": model.theta.tolist()}
+        if seen.in_box and not seen.on_line:
+            step = region_step(model, seen.x, seen.z, known.note, rng)
+            if step.promise > self.tol:
+                found = _fresh(space, step, known)
+                if found is not None:
+                    return found[0], {**note, **step.note}
+        return self._elsewhere(space, known, seen, model, note, rng)
+
+    def _elsewhere(
+        self,
+        space: Space,
+        known: Known,
+        seen: _Slopes,
+        model: SlopedGaussianProcess,
+        note: Mapping[str, Any],
+        rng: np.random.Generator,
+    ) -> tuple[Array, Mapping[str, Any] | None] | None:
+        """Return the point of the largest expected improvement, if that is worth it."""
+        acquisition = LogEI(model, np.array([-seen.z.min()]))
+        units = known.units[seen.rows]
+        best = units[np.argsort(seen.z, kind="stable")[:_N_BEST]]
+        point = maximise(acquisition, space, best, known.tried, rng)
+        promise = float(np.exp(acquisition(space.features(point[None]))[0]))
+        if promise <= max(self.tol, _WORTH_A_JOURNEY) or Space.key(point) in known.tried:
+            return None
+        return point, note
+
+    @on_one_blas_thread  # type: ignore[untyped-decorator]
+    def _ask(
+        self, space: Space, known: Known, rng: np.random.Generator
+    ) -> tuple[Array, Mapping[str, Any] | None]:
+        belief = Belief.of(space, known, rng)
+        best = belief.best[:_N_BEST]
+        point = maximise(belief.expected, space, best, known.tried, rng)
+        tops = belief.expected(space.features(np.concatenate([point[None], belief.best])))
+        if tops[0] <= tops[1:].max() + _WORTHWHILE:
+            point = maximise(belief.acquisition, space, best, known.tried, rng)
+        return point, belief.note
+
+    # ------------------------------------------------------------------ results
+
+    def _publish(self, job: Job, history: History, stop_reason: str) -> None:
+        super()._publish(job, history, stop_reason)
+        used = job.probe if any(trial.hypergradient for trial in history) else None
+        kind = "exact" if used is not None and used.is_complete else "mixed"
+        self.gradient_ = "surrogate" if used is None else kind
+        self.loss_ = None if used is None else used.loss.name
+        self.loss_is_proxy_ = used is not None and used.is_proxy
+        _warn_of_lost(job, history)
+
+    def _more_columns(self, trials: list[Trial]) -> dict[str, Any]:
+        found = [trial.hypergradient for trial in trials]
+        norms = [
+            math.nan if h is None else _norm(self.space_, trial, h)
+            for h, trial in zip(found, trials, strict=True)
+        ]
+        losses = [math.nan if h is None else h.loss for h in found]
+        return {"loss": np.array(losses), "grad_norm": np.array(norms)}
+
+
+@dataclass(frozen=True)
+class _Slopes:
+    """The candidates that have a hypergradient, as the descent sees them.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n,)
+        Which of the closed trials.
+    x : ndarray of shape (n, c)
+        Features.
+    z : ndarray of shape (n,)
+        Log losses.
+    slopes : ndarray of shape (n, c)
+        Derivatives of z by features; NaN where unknown.
+    flat : ndarray of shape (n, c)
+        Where z is constant from `flat` on, past x: that place; NaN elsewhere.
+    free : ndarray of int
+        Coordinates that have more than one value.
+    in_box : bool
+        Whether all free coordinates are continuous and have slopes.
+    """
+
+    rows: list[int]
+    x: Array
+    z: Array
+    slopes: Array
+    flat: Array
+    free: Array
+    in_box: bool
+
+    @classmethod
+    def of(cls, space: Space, known: Known) -> _Slopes:
+        """Read them from the record."""
+        rows = sorted(known.hypergradients)
+        found = [known.hypergradients[row] for row in rows]
+        units = known.units[rows]
+        loss = np.array([one.loss for one in found])
+        least = _LEAST_LOSS * max(float(np.median(loss)), np.finfo(float).tiny)
+        loss = np.maximum(loss, least)
+        slopes = np.stack([space.slopes(u, h.gradient) for u, h in zip(units, found, strict=True)])
+        free = np.flatnonzero(np.array(space.n_levels) > 1)
+        kinds = {space.kinds[j] for j in free}
+        return cls(
+            rows,
+            space.features(units),
+            np.log(loss),
+            slopes / loss[:, None],
+            np.stack([_flat(space, u, h) for u, h in zip(units, found, strict=True)]),
+            free,
+            kinds == {"continuous"} and bool(np.isfinite(slopes[:, free]).all()),
+        )
+
+    @property
+    def on_line(self) -> bool:
+        """Whether there is one free coordinate, and it is continuous and has slopes."""
+        return self.in_box and len(self.free) == 1
+
+    def start(self, note: Mapping[str, Any] | None) -> Array | None:
+        """Return the hyperparameters of the last model."""
+        return None if note is None or "slopes" not in note else np.array(note["slopes"])
+
+
+def _flat(space: Space, unit: Array, found: HyperGradient) -> Array:
+    """Return, for each coordinate, where its flat part that `unit` lies in begins."""
+    out = np.full(len(unit), np.nan)
+    for j, (name, dimension) in enumerate(zip(space.names, space.dimensions, strict=True)):
+        if name in found.flat and dimension.kind == "continuous":
+            value, way = found.flat[name]
+            inside = dimension.encode(value)
+            out[j] = inside[0] if inside else (0.0 if way > 0 else 1.0)
+    return out
+
+
+def _fresh(space: Space, step: Step, known: Known) -> tuple[Array, Mapping[str, Any]] | None:
+    """Return the point of a step, unless it has been tried."""
+    point = space.snap(step.x[None])[0]
+    return None if Space.key(point) in known.tried else (point, step.note)
+
+
+def _norm(space: Space, trial: Trial, found: HyperGradient) -> float:
+    slopes = space.slopes(trial.proposal.unit, found.gradient)
+    return float(np.sqrt(np.nansum(slopes**2)))
+
+
+def _warn_of_lost(job: Job, history: History) -> None:
+    """Say how many candidates went without a hypergradient that was asked for, and why."""
+    if job.probe is None:
+        return
+    reasons = [
+        next((score.no_hypergradient for score in trial.scores if score), None)
+        for trial in history
+        if trial.closed and trial.hypergradient is None
+    ]
+    told = [reason for reason in reasons if reason]
+    if told:
+        warnings.warn(
+            f"{len(told)} of {len(history)} candidates have no hypergradient, and were descended "
+            f"without. The first lacks {told[0]}",
+            HypergradientWarning,
+            stacklevel=4,
+        )

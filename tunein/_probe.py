@@ -1,0 +1,228 @@
+"""What a search can ask of fits beside their scores: which slopes there are, and of which loss."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from sklearn import metrics
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import GammaRegressor, PoissonRegressor, TweedieRegressor
+from sklearn.pipeline import Pipeline
+
+from tunein._families import (
+    LOSSES,
+    HyperGradient,
+    Loss,
+    Rule,
+    Samples,
+    active_names,
+    final_rule,
+    hypergradient,
+)
+from tunein._sklearn import (
+    _check_method_params,
+    _safe_split,
+    asks_for_sample_weight,
+    metric_of,
+)
+from tunein._space import Space
+
+# Losses that are the metrics themselves, whose scorers have no further arguments.
+_LOSS_OF_METRIC = {
+    metrics.mean_squared_error: "squared_error",
+    metrics.root_mean_squared_error: "root_squared_error",
+    metrics.r2_score: "r2",
+    metrics.explained_variance_score: "explained_variance",
+    metrics.mean_absolute_error: "absolute_error",
+    metrics.mean_squared_log_error: "squared_log_error",
+    metrics.mean_poisson_deviance: "poisson_deviance",
+    metrics.mean_gamma_deviance: "gamma_deviance",
+    metrics.log_loss: "log_loss",
+    metrics.brier_score_loss: "brier",
+}
+
+# Points of a space at which is looked which parameters have a derivative there.
+_N_LOOKED_AT = 64
+
+
+@dataclass(frozen=True)
+class Differentiable:
+    """Which parameters of a space have a hypergradient.
+
+    Attributes
+    ----------
+    exact : frozenset of str
+        Those that have one at some points.
+    missing : frozenset of str
+        Those that have none at some points.
+    rules : tuple of Rule
+        The rules of the estimators met.
+    """
+
+    exact: frozenset[str]
+    missing: frozenset[str]
+    rules: tuple[Rule, ...]
+
+    @classmethod
+    def of(cls, space: Space, estimator: Any) -> Differentiable:
+        """Look at points of the space."""
+        points = space.sample(np.random.default_rng(0), _N_LOOKED_AT)
+        exact: set[str] = set()
+        missing: set[str] = set()
+        rules: list[Rule] = []
+        for unit in points:
+            params = space.decode(unit)
+            try:
+                candidate = clone(estimator).set_params(**clone(params, safe=False))
+            except Exception:  # an invalid combination: its fit says so when it is tried
+                continue
+            rule = final_rule(candidate)
+            if rule is not None and rule not in rules:
+                rules.append(rule)
+            active = active_names(candidate, params)
+            slopes = space.slopes(unit, dict.fromkeys(active, 1.0))
+            for name, n, slope in zip(space.names, space.n_levels, slopes, strict=True):
+                if name is not None and name in params and n > 1:
+                    (missing if np.isnan(slope) else exact).add(name)
+            missing |= {"the choice of a dict"} if None in space.names else set()
+        return cls(frozenset(exact), frozenset(missing), tuple(rules) if exact else ())
+
+    @property
+    def all_exact(self) -> bool:
+        """Whether every parameter has one everywhere."""
+        return bool(self.exact) and not self.missing
+
+    def describe_missing(self, estimator: Any) -> str:
+        """Say which parameters have none."""
+        last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+        name = type(last).__name__
+        if not self.exact:
+            return f"{name} has none for {sorted(self.missing)}."
+        return f"{sorted(self.missing)} of {name} have none, or not everywhere."
+
+
+def descended(
+    wanted: str, scorer: Any, estimator: Any, rules: tuple[Rule, ...]
+) -> tuple[Loss, bool]:
+    """Return the loss to descend, and whether it stands in for the scorer.
+
+    Raises
+    ------
+    ValueError
+        If the wanted loss is not of what the estimators predict.
+    """
+    outputs = {rule.output for rule in rules}
+    if len(outputs) > 1:
+        raise ValueError(
+            "The search space has regressors and classifiers; no loss is common to both. "
+            "Use gradient='surrogate'."
+        )
+    own = _loss_of(scorer, estimator, rules)
+    if wanted == "auto":
+        if own is not None:
+            return own, False
+        proxies = {rule.proxy for rule in rules}
+        common = "platt_log_loss" if outputs == {"decision"} else "squared_error"
+        return Loss(proxies.pop() if len(proxies) == 1 else common), True
+    loss = Loss(wanted)
+    if {loss.output} != outputs:
+        accepted = sorted(name for name, (output, _) in LOSSES.items() if {output} == outputs)
+        raise ValueError(
+            f"loss={wanted!r} is not of what the estimator predicts. Use one of {accepted}, or "
+            f"'auto'."
+        )
+    return loss, loss != own
+
+
+def _loss_of(scorer: Any, estimator: Any, rules: tuple[Rule, ...]) -> Loss | None:
+    """Return the loss that is the scorer's own, if there is one."""
+    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    metric = metric_of(scorer, last)
+    if metric == "score":  # of generalised linear models, D^2
+        powers = {PoissonRegressor: 1.0, GammaRegressor: 2.0}
+        power = powers.get(type(last), last.power if isinstance(last, TweedieRegressor) else None)
+        return None if power is None else Loss("d2_deviance", float(power))
+    name = _LOSS_OF_METRIC.get(metric)
+    if name is None or {LOSSES[name][0]} != {rule.output for rule in rules}:
+        return None
+    # Probabilities are the softmax of decisions only where log loss is what is minimised.
+    if name in ("log_loss", "brier") and any(rule.proxy != "log_loss" for rule in rules):
+        return None
+    return Loss(name)
+
+
+@dataclass(frozen=True)
+class FoldProbe:
+    """Asks the fit of a fold for its hypergradient.
+
+    Attributes
+    ----------
+    loss : Loss
+        What is descended.
+    is_proxy : bool
+        Whether it stands in for the scorer.
+    names : tuple of str
+        Parameters that have a derivative somewhere in the space.
+    is_complete : bool
+        Whether all parameters of the space have one everywhere.
+    """
+
+    loss: Loss
+    is_proxy: bool
+    names: tuple[str, ...]
+    is_complete: bool
+
+    def __call__(
+        self,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        *,
+        train: Any,
+        test: Any,
+        fit_params: Mapping[str, Any],
+        score_params: Mapping[str, Any],
+        **kwargs: Any,
+    ) -> tuple[HyperGradient | None, str | None]:
+        """Return it, or why there is none."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # polishing is ours to check
+                found = hypergradient(
+                    estimator,
+                    _samples(estimator, X, y, train, None, _weight_of_fit(estimator, fit_params)),
+                    _samples(estimator, X, y, test, train, score_params.get("sample_weight")),
+                    self.loss,
+                    self.names,
+                )
+        except Exception as error:  # the score stands without it; the reason is kept
+            return None, f"{type(error).__name__}: {error}"
+        if not np.isfinite([found.loss, *found.gradient.values()]).all():
+            return None, "the loss or its derivative is not finite"
+        return replace(found, inputs=None), None
+
+
+def _samples(estimator: Any, X: Any, y: Any, rows: Any, train: Any, sample_weight: Any) -> Samples:
+    """Return one side of a fold, as ``_fit_and_score`` cuts it."""
+    own_X, own_y = _safe_split(estimator, X, y, rows, train)
+    weight = np.ones(own_X.shape[0])
+    if sample_weight is not None:
+        cut = _check_method_params(X, params={"sample_weight": sample_weight}, indices=rows)
+        weight = np.asarray(cut["sample_weight"], dtype=np.float64)
+    return Samples(own_X, np.asarray(own_y), weight)
+
+
+def _weight_of_fit(estimator: Any, fit_params: Mapping[str, Any]) -> Any:
+    """Return the sample weights that reach the last step's fit; None if none do."""
+    if not isinstance(estimator, Pipeline):
+        return fit_params.get("sample_weight")
+    name, last = estimator.steps[-1]
+    own = fit_params.get(f"{name}__sample_weight")
+    if own is None and asks_for_sample_weight(last):
+        own = fit_params.get("sample_weight")
+    return own
