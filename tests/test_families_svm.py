@@ -8,7 +8,8 @@ from sklearn.datasets import load_iris, make_classification, make_friedman1
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 
-from tunein._families._registry import Loss, NoHypergradient, Samples, hypergradient, rule_of
+from tunein._families._registry import Loss, NoHypergradient, Samples, rule_of
+from tunein._families.chain import hypergradient
 from tunein._math import support
 from tunein._math.support import Bordered, Borders, Dual, Gram, Kernel, NotSettled, settle
 

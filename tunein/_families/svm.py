@@ -6,19 +6,16 @@ early too: each rule goes on to the inner optimum first.
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import clone
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
-from sklearn.utils.class_weight import compute_class_weight
 
 from tunein._families._registry import HyperGradient, Loss, NoHypergradient, Samples, register
-from tunein._families.linear import optimum, with_constant
+from tunein._families.linear import class_weights, optimum, with_constant
 from tunein._math.implicit import Glm, Pointwise, input_slopes
 from tunein._math.losses import Array, Valued
 from tunein._math.support import (
@@ -30,14 +27,11 @@ from tunein._math.support import (
     Settled,
     dense,
     differentiate,
-    is_sparse,
     settle,
 )
 
 # The tolerance of a second fit, where the first is too far from the optimum.
 _TIGHT = 1e-8
-
-# Attempts at the optimum of a sparse linear machine.
 
 # --------------------------------------------------------------------- linear, in the primal
 
@@ -64,7 +58,7 @@ def linear_svc(
     _lacks_of_linear_svc(estimator)
     classes, C = estimator.classes_, float(estimator.C)
     two = len(classes) == 2
-    weights = _class_weights(estimator, train)
+    weights = class_weights(estimator, train)
     problems = []
     for k in range(1 if two else len(classes)):
         mine = np.asarray(train.y) == classes[1 if two else k]
@@ -78,17 +72,6 @@ def linear_svc(
         lambda p: loss(test, p[:, 0] if two else p, classes),
         a1=1.0 if estimator.penalty == "l1" else 0.0,
     )
-
-
-def _class_weights(estimator: Any, train: Samples) -> Array:
-    """Return the weight of each class; newer versions balance the weights of samples."""
-    more: dict[str, Any] = {}
-    if "sample_weight" in inspect.signature(compute_class_weight).parameters:
-        more["sample_weight"] = train.sample_weight
-    found = compute_class_weight(
-        estimator.class_weight, classes=estimator.classes_, y=train.y, **more
-    )
-    return np.asarray(found, dtype=np.float64)
 
 
 def _squared_hinge(sign: Array, c: Array) -> Pointwise:
@@ -160,13 +143,11 @@ def _primal(
         ts.append(at.bend * t)
         by_C -= float(t @ at.pull) / float(estimator.C)
         by_epsilon += float(ts[-1] @ np.sign(at.pull))
-    inputs = None
-    if not is_sparse(X):
-        w, u = np.stack([at.w for at in optima], axis=1), np.stack(us, axis=1)
-        pull = np.stack([at.pull for at in optima], axis=1)
-        dX, dZ = input_slopes(g, w, u, pull, np.stack(ts, axis=1))
-        inputs = dX[:, : train.X.shape[1]], dZ[:, : train.X.shape[1]]
-    return HyperGradient(value, {"C": by_C, "epsilon": by_epsilon}, inputs)
+    p = train.X.shape[1]  # but for the constant
+    w, u = np.stack([at.w[:p] for at in optima], axis=1), np.stack(us, axis=1)[:p]
+    pull = np.stack([at.pull for at in optima], axis=1)
+    slopes = input_slopes(train.X, g, w, u, pull, np.stack(ts, axis=1))
+    return HyperGradient(value, {"C": by_C, "epsilon": by_epsilon}, slopes)
 
 
 # --------------------------------------------------------------------- with kernels, in the dual
@@ -275,8 +256,7 @@ def _dual(
 ) -> HyperGradient:
     """Settle the machines, by a second and closer fit if need be, and differentiate them."""
     kernel = _kernel(estimator)
-    X, Z = _like(train.X), _like(test.X)
-    support = _support(estimator, train)
+    X, support = train.X, _support(estimator, train)
     gram = Gram(kernel, X, support)
     try:
         settled = machines(estimator, support, gram)
@@ -292,7 +272,7 @@ def _dual(
         value, slope = loss(p)
         return value, slope.reshape(p.shape)
 
-    found = differentiate(gram, settled, Z, columns)
+    found = differentiate(gram, settled, test.X, columns)
     gradient = {
         "C": found.by_scale / float(estimator.C),
         "epsilon": found.by_epsilon,
@@ -316,17 +296,10 @@ def _support(fitted: Any, train: Samples) -> Rows:
     if len(kept) == len(train.sample_weight):
         return support
     own = fitted.support_vectors_
-    if support.max(initial=-1) < len(kept) and _same(_like(train.X)[kept[support]], own):
+    if support.max(initial=-1) < len(kept) and _same(train.X[kept[support]], own):
         return kept[support]
     return support
 
 
 def _same(A: Any, B: Any) -> bool:
     return np.array_equal(dense(A), dense(B))
-
-
-def _like(X: Any) -> Any:
-    """Return samples in double precision, sparse ones as CSR."""
-    if is_sparse(X):
-        return sparse.csr_array(X, dtype=np.float64)
-    return np.asarray(X, dtype=np.float64)
