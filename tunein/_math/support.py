@@ -30,7 +30,7 @@ of hyperparameters in SVM models")
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +66,9 @@ _SOUND = 1e-4
 
 # Rounds of refinement with them.
 _REFINED = 2
+
+# Numbers of a kernel matrix that are worked on at a time.
+_BLOCK = 1 << 16
 
 # States.
 _LOW, _FREE_LOW, _ZERO, _FREE_HIGH, _HIGH = -2, -1, 0, 1, 2
@@ -144,7 +147,10 @@ class Kernel:
 
     def __call__(self, X: Any, Z: Any) -> Array:
         """Return k of every pair, (n, m)."""
-        return self.value(self.base(X, Z))
+        k = np.empty((X.shape[0], Z.shape[0]))
+        for rows in _blocks(*k.shape):
+            k[rows] = self.value(self.base(X[rows], Z))
+        return k
 
     def inputs(self, weights: Array, X: Array, Z: Array) -> tuple[Array, Array]:
         """Return the slopes in X and Z of sum w_ij k_ij, where `weights` are w_ij dk_ij/da_ij.
@@ -159,6 +165,12 @@ class Kernel:
             2 * (M @ Z - M.sum(axis=1)[:, None] * X),
             2 * (M.T @ X - M.sum(axis=0)[:, None] * Z),
         )
+
+
+def _blocks(n: int, m: int) -> Iterator[slice]:
+    """Cut n rows of m numbers into blocks that a cache holds."""
+    size = max(8, _BLOCK // max(m, 1))
+    return (slice(start, start + size) for start in range(0, n, size))
 
 
 def is_sparse(A: Any) -> bool:
@@ -713,8 +725,7 @@ def differentiate(
     kernel, X = gram.kernel, gram.X
     beta = _scattered(settled, [s.beta for s in settled], X.shape[0])
     S = np.flatnonzero(np.any(beta != 0, axis=1))
-    qv = kernel.base(Z, X[S])
-    Kv = kernel.value(qv)
+    Kv = kernel(Z, X[S])
     value, g = loss(Kv @ beta[S] + np.array([s.b for s in settled]))
     pull = np.zeros_like(beta)
     pull[S] = Kv.T @ g
@@ -728,9 +739,8 @@ def differentiate(
         by_epsilon += s.by_epsilon(u)
     u = _scattered(settled, us, X.shape[0])
     U = np.flatnonzero(np.any(u != 0, axis=1))
-    q = kernel.base(X[U], X[S])
-    test = _through_kernel(kernel, qv, Kv, g @ beta[S].T, Z, X[S])
-    train = _through_kernel(kernel, q, gram(U, S), -u[U] @ beta[S].T, X[U], X[S])
+    test = _through_kernel(kernel, g, beta[S], Z, X[S])
+    train = _through_kernel(kernel, -u[U], beta[S], X[U], X[S])
     by_train = by_test = None
     if test.inputs is not None and train.inputs is not None:
         by_train, by_test = np.zeros(X.shape), test.inputs[0]
@@ -747,27 +757,31 @@ class _ThroughKernel:
     inputs: tuple[Array, Array] | None
 
 
-def _through_kernel(
-    kernel: Kernel, q: Array, k: Array, weights: Array, X: Any, Z: Any
-) -> _ThroughKernel:
-    """Return the derivatives of ``sum(weights * k)``; overwrites `weights`.
+def _through_kernel(kernel: Kernel, left: Array, right: Array, X: Any, Z: Any) -> _ThroughKernel:
+    """Return the derivatives of ``sum((left @ right.T) * kernel(X, Z))``.
 
-    With M = gamma weights dk/da: in samples, those of products x'z are M Z and M' X; those of
+    With M = gamma left right' dk/da: in samples, those of products x'z are M Z and M' X; those of
     -|x - z|^2 are twice that, less 2 x_i sum_j M_ij and 2 z_j sum_i M_ij.
     """
-    if kernel.name != "linear":
-        weights *= kernel.slope(q, k)
-    by_gamma = float(np.einsum("ij,ij->", weights, q))
-    by_coef0 = float(weights.sum()) if kernel.has_coef0 else 0.0
-    if is_sparse(X):
-        return _ThroughKernel(by_gamma, by_coef0, None)
-    gamma = kernel.gamma if kernel.has_gamma else 1.0
-    in_X, in_Z = weights @ Z, weights.T @ X
-    if kernel.name == "rbf":
-        gamma *= 2
-        in_X -= weights.sum(axis=1)[:, None] * X
-        in_Z -= weights.sum(axis=0)[:, None] * Z
-    return _ThroughKernel(by_gamma, by_coef0, (gamma * in_X, gamma * in_Z))
+    by_gamma = by_coef0 = 0.0
+    inputs = None if is_sparse(X) else (np.zeros(X.shape), np.zeros(Z.shape))
+    gamma = (kernel.gamma if kernel.has_gamma else 1.0) * (2 if kernel.name == "rbf" else 1)
+    for rows in _blocks(X.shape[0], Z.shape[0]):
+        q = kernel.base(X[rows], Z)
+        weights = left[rows] @ right.T
+        if kernel.name != "linear":
+            weights *= kernel.slope(q, kernel.value(q))
+        by_gamma += float(np.vdot(weights, q))
+        by_coef0 += float(weights.sum()) if kernel.has_coef0 else 0.0
+        if inputs is None:
+            continue
+        weights *= gamma
+        inputs[0][rows] = weights @ Z
+        inputs[1][:] += weights.T @ X[rows]
+        if kernel.name == "rbf":
+            inputs[0][rows] -= weights.sum(axis=1)[:, None] * X[rows]
+            inputs[1][:] -= weights.sum(axis=0)[:, None] * Z
+    return _ThroughKernel(by_gamma, by_coef0, inputs)
 
 
 def _scattered(settled: list[Settled], each: list[Array], n: int) -> Array:
