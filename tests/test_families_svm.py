@@ -298,6 +298,36 @@ def test_an_optimum_that_is_not_found_is_told(monkeypatch):
         of(SVC(), train, test, ["C"])
 
 
+@BOTH
+def test_a_band_with_all_targets_in_it(kind):
+    """No support vectors: the machine says the middle of the extreme targets."""
+    X, y = targets()
+    train, test = fold(X, y, kind=kind)
+    estimator = SVR(gamma=0.1)
+    found = of(estimator, train, test, ["C", "gamma", "epsilon"], epsilon=10.0)
+    middle = (train.y.min() + train.y.max()) / 2
+    expected = Loss("squared_error")(test, np.full(len(test.y), middle))[0]
+    np.testing.assert_allclose(found.loss, expected)
+    assert found.gradient == {"C": 0, "gamma": 0, "epsilon": 0}
+
+
+def test_decisions_that_are_all_alike_have_no_slope():
+    """Where every sample is alone all decisions on others are the intercept and rounding."""
+    X, y = two_classes()
+    train, test = fold(30 * X, y)
+    found = of(SVC(), train, test, ["C", "gamma"], C=2.0, gamma=0.5)
+    assert found.gradient == {"C": 0, "gamma": 0}
+
+
+def test_a_fit_too_far_from_the_optimum_is_given_up(monkeypatch):
+    train, test = fold(*two_classes())
+    monkeypatch.setattr(support, "_SWEEPS", 0)
+    monkeypatch.setattr(support, "_MOST_WORK", -1)
+    monkeypatch.setattr(support, "_FACTORS", 0)
+    with pytest.raises(NoHypergradient, match="too far"):
+        of(SVC(tol=1.0), train, test, ["C"])
+
+
 # --------------------------------------------------------------------- slopes in samples
 
 
