@@ -191,17 +191,24 @@ def logistic(
     return HyperGradient(value, gradient, slopes)
 
 
-def _with_class_weights(estimator: Any, train: Samples) -> Array:
-    """Return the weights of samples times those of their classes.
+def class_weights(estimator: Any, train: Samples) -> Array:
+    """Return the weight of each class.
 
     scikit-learn 1.7 balances the weights of classes, before that their numbers.
     """
     counted = {}
     if "sample_weight" in inspect.signature(compute_class_weight).parameters:
         counted["sample_weight"] = train.sample_weight
-    classes = estimator.classes_
-    of_class = compute_class_weight(estimator.class_weight, classes=classes, y=train.y, **counted)
-    return np.asarray(train.sample_weight * of_class[np.searchsorted(classes, train.y)])
+    found = compute_class_weight(
+        estimator.class_weight, classes=estimator.classes_, y=train.y, **counted
+    )
+    return np.asarray(found, dtype=np.float64)
+
+
+def _with_class_weights(estimator: Any, train: Samples) -> Array:
+    """Return the weights of samples times those of their classes."""
+    of_class = class_weights(estimator, train)
+    return np.asarray(train.sample_weight * of_class[np.searchsorted(estimator.classes_, train.y)])
 
 
 def with_constant(X: Any, value: float) -> Any:

@@ -6,19 +6,16 @@ early too: each rule goes on to the inner optimum first.
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import clone
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
-from sklearn.utils.class_weight import compute_class_weight
 
 from tunein._families._registry import HyperGradient, Loss, NoHypergradient, Samples, register
-from tunein._families.linear import optimum, with_constant
+from tunein._families.linear import class_weights, optimum, with_constant
 from tunein._math.implicit import Glm, Pointwise, input_slopes
 from tunein._math.losses import Array, Valued
 from tunein._math.support import (
@@ -26,17 +23,15 @@ from tunein._math.support import (
     Gram,
     Kernel,
     NotSettled,
+    Rows,
     Settled,
     dense,
     differentiate,
-    is_sparse,
     settle,
 )
 
 # The tolerance of a second fit, where the first is too far from the optimum.
 _TIGHT = 1e-8
-
-# Attempts at the optimum of a sparse linear machine.
 
 # --------------------------------------------------------------------- linear, in the primal
 
@@ -63,7 +58,7 @@ def linear_svc(
     _lacks_of_linear_svc(estimator)
     classes, C = estimator.classes_, float(estimator.C)
     two = len(classes) == 2
-    weights = _class_weights(estimator, train)
+    weights = class_weights(estimator, train)
     problems = []
     for k in range(1 if two else len(classes)):
         mine = np.asarray(train.y) == classes[1 if two else k]
@@ -77,17 +72,6 @@ def linear_svc(
         lambda p: loss(test, p[:, 0] if two else p, classes),
         a1=1.0 if estimator.penalty == "l1" else 0.0,
     )
-
-
-def _class_weights(estimator: Any, train: Samples) -> Array:
-    """Return the weight of each class; newer versions balance the weights of samples."""
-    more: dict[str, Any] = {}
-    if "sample_weight" in inspect.signature(compute_class_weight).parameters:
-        more["sample_weight"] = train.sample_weight
-    found = compute_class_weight(
-        estimator.class_weight, classes=estimator.classes_, y=train.y, **more
-    )
-    return np.asarray(found, dtype=np.float64)
 
 
 def _squared_hinge(sign: Array, c: Array) -> Pointwise:
@@ -159,13 +143,11 @@ def _primal(
         ts.append(at.bend * t)
         by_C -= float(t @ at.pull) / float(estimator.C)
         by_epsilon += float(ts[-1] @ np.sign(at.pull))
-    inputs = None
-    if not is_sparse(X):
-        w, u = np.stack([at.w for at in optima], axis=1), np.stack(us, axis=1)
-        pull = np.stack([at.pull for at in optima], axis=1)
-        dX, dZ = input_slopes(train.X, g, w, u, pull, np.stack(ts, axis=1))
-        inputs = dX[:, : train.X.shape[1]], dZ[:, : train.X.shape[1]]
-    return HyperGradient(value, {"C": by_C, "epsilon": by_epsilon}, inputs)
+    p = train.X.shape[1]  # but for the constant
+    w, u = np.stack([at.w[:p] for at in optima], axis=1), np.stack(us, axis=1)[:p]
+    pull = np.stack([at.pull for at in optima], axis=1)
+    slopes = input_slopes(train.X, g, w, u, pull, np.stack(ts, axis=1))
+    return HyperGradient(value, {"C": by_C, "epsilon": by_epsilon}, slopes)
 
 
 # --------------------------------------------------------------------- with kernels, in the dual
@@ -208,12 +190,12 @@ def svc(
     position = np.searchsorted(classes, train.y)
     cap = float(estimator.C) * train.sample_weight * estimator.class_weight_[position]
 
-    def machines(fitted: Any, gram: Gram) -> list[Settled]:
+    def machines(fitted: Any, support: Rows, gram: Gram) -> list[Settled]:
         found = []
         for i, j in itertools.combinations(range(len(classes)), 2):
             rows = np.flatnonzero(((position == i) | (position == j)) & (cap > 0))
             y = np.where(position[rows] == (1 if two else i), 1.0, -1.0)
-            beta = _coefficients_of_pair(fitted, position, i, j)[rows]
+            beta = _coefficients_of_pair(fitted, support, position, i, j)[rows]
             above, below = np.where(y > 0, 0.0, np.inf), np.where(y > 0, np.inf, 0.0)
             found.append(settle(Dual(gram, rows, y, above, below, cap[rows]), beta))
         return found
@@ -227,13 +209,13 @@ def svc(
     )
 
 
-def _coefficients_of_pair(fitted: Any, position: Array, i: int, j: int) -> Array:
+def _coefficients_of_pair(fitted: Any, support: Rows, position: Rows, i: int, j: int) -> Array:
     """Return the coefficients of the machine of classes i < j, zero for other samples.
 
     A support vector of class i has its coefficient against class j in row j - 1 if i < j, and in
     row j if not.
     """
-    support, dual = fitted.support_, dense(fitted.dual_coef_)
+    dual = dense(fitted.dual_coef_)
     beta = np.zeros(len(position))
     first, second = position[support] == i, position[support] == j
     beta[support[first]] = dual[j - 1, first]
@@ -257,9 +239,9 @@ def svr(
     y = np.asarray(train.y, dtype=np.float64)[rows]
     band = np.full(len(rows), float(estimator.epsilon))
 
-    def machines(fitted: Any, gram: Gram) -> list[Settled]:
+    def machines(fitted: Any, support: Rows, gram: Gram) -> list[Settled]:
         beta = np.zeros(len(cap))
-        beta[fitted.support_] = dense(fitted.dual_coef_)[0]
+        beta[support] = dense(fitted.dual_coef_)[0]
         return [settle(Dual(gram, rows, y, band, band, cap[rows]), beta[rows])]
 
     return _dual(estimator, train, test, machines, lambda p: loss(test, p[:, 0]))
@@ -269,20 +251,20 @@ def _dual(
     estimator: Any,
     train: Samples,
     test: Samples,
-    machines: Callable[[Any, Gram], list[Settled]],
+    machines: Callable[[Any, Rows, Gram], list[Settled]],
     loss: Callable[[Array], Valued],
 ) -> HyperGradient:
     """Settle the machines, by a second and closer fit if need be, and differentiate them."""
     kernel = _kernel(estimator)
-    X, Z = _like(train.X), _like(test.X)
-    gram = Gram(kernel, X, estimator.support_)
+    X, support = train.X, _support(estimator, train)
+    gram = Gram(kernel, X, support)
     try:
-        settled = machines(estimator, gram)
+        settled = machines(estimator, support, gram)
     except NotSettled:
         closer = clone(estimator).set_params(tol=_TIGHT)
         closer.fit(train.X, train.y, sample_weight=train.sample_weight)
         try:
-            settled = machines(closer, gram)
+            settled = machines(closer, _support(closer, train), gram)
         except NotSettled as error:
             raise NoHypergradient(f"an inner optimum: {error}") from None
 
@@ -290,7 +272,7 @@ def _dual(
         value, slope = loss(p)
         return value, slope.reshape(p.shape)
 
-    found = differentiate(gram, settled, Z, columns)
+    found = differentiate(gram, settled, test.X, columns)
     gradient = {
         "C": found.by_scale / float(estimator.C),
         "epsilon": found.by_epsilon,
@@ -307,8 +289,17 @@ def _dual(
     return HyperGradient(found.loss, gradient, inputs)
 
 
-def _like(X: Any) -> Any:
-    """Return samples in double precision, sparse ones as CSR."""
-    if is_sparse(X):
-        return sparse.csr_array(X, dtype=np.float64)
-    return np.asarray(X, dtype=np.float64)
+def _support(fitted: Any, train: Samples) -> Rows:
+    """Return the support vectors; libsvm does not count samples without weight."""
+    support = np.asarray(fitted.support_, dtype=np.intp)
+    kept = np.flatnonzero(train.sample_weight > 0)
+    if len(kept) == len(train.sample_weight):
+        return support
+    own = fitted.support_vectors_
+    if support.max(initial=-1) < len(kept) and _same(train.X[kept[support]], own):
+        return kept[support]
+    return support
+
+
+def _same(A: Any, B: Any) -> bool:
+    return np.array_equal(dense(A), dense(B))

@@ -189,6 +189,9 @@ def _over_columns(
     return total, slope
 
 
+# Spread of decisions, relative to their size, that is none.
+_CONSTANT = 1e-10
+
 # Newton's steps that find a and b, at most.
 _MAX_STEPS = 50
 
@@ -203,7 +206,9 @@ def _platt(sign: Array, q: Array, w: Array) -> Valued:
     target = np.where(
         positive, (positive.sum() + 1) / (positive.sum() + 2), 1 / ((~positive).sum() + 2)
     )
-    centre, scale = q.mean(), q.std() or 1.0
+    centre, scale = q.mean(), q.std()
+    if scale <= _CONSTANT * np.abs(q).max():  # what is left of them is rounding
+        centre, scale = q, np.inf
     Z = np.stack([(q - centre) / scale, np.ones_like(q)])
     ab = _logistic(Z, target, w)
     if ab[0] < 0:  # decisions that mislead are worth no more than none

@@ -30,7 +30,7 @@ of hyperparameters in SVM models")
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,14 +51,24 @@ _RIDGE = 1e-11
 # By what part of the scale of targets a residual, or of a cap a coefficient, may be wrong.
 _SLACK = 1e-9
 
-# Attempts to set all states at once, and steps of one state at a time for each that is free.
+# Attempts to set all states at once, and steps of one state at a time for each that is free at
+# the start.
 _SWEEPS, _WALKS = 30, 10
+
+# What they may cost: multiplications, and factors of a matrix of all samples.
+_MOST_WORK, _FACTORS = 1e9, 10
 
 # How many times more samples than changes to them there must be for factors to be used again.
 _REUSE = 12
 
 # Least ratio of pivots of factors that are used again: what they are used for squares it.
 _SOUND = 1e-4
+
+# Rounds of refinement with them.
+_REFINED = 2
+
+# Numbers of a kernel matrix that are worked on at a time.
+_BLOCK = 1 << 16
 
 # States.
 _LOW, _FREE_LOW, _ZERO, _FREE_HIGH, _HIGH = -2, -1, 0, 1, 2
@@ -137,7 +147,10 @@ class Kernel:
 
     def __call__(self, X: Any, Z: Any) -> Array:
         """Return k of every pair, (n, m)."""
-        return self.value(self.base(X, Z))
+        k = np.empty((X.shape[0], Z.shape[0]))
+        for rows in _blocks(*k.shape):
+            k[rows] = self.value(self.base(X[rows], Z))
+        return k
 
     def inputs(self, weights: Array, X: Array, Z: Array) -> tuple[Array, Array]:
         """Return the slopes in X and Z of sum w_ij k_ij, where `weights` are w_ij dk_ij/da_ij.
@@ -152,6 +165,12 @@ class Kernel:
             2 * (M @ Z - M.sum(axis=1)[:, None] * X),
             2 * (M.T @ X - M.sum(axis=0)[:, None] * Z),
         )
+
+
+def _blocks(n: int, m: int) -> Iterator[slice]:
+    """Cut n rows of m numbers into blocks that a cache holds."""
+    size = max(8, _BLOCK // max(m, 1))
+    return (slice(start, start + size) for start in range(0, n, size))
 
 
 def is_sparse(A: Any) -> bool:
@@ -288,6 +307,8 @@ class Changed:
 
     Parameters
     ----------
+    K : ndarray of shape (n - r + a, n - r + a)
+        Of the samples of now.
     base : Bordered
         P.
     cross : ndarray of shape (n, a)
@@ -302,8 +323,10 @@ class Changed:
 
     definite = True
 
-    def __init__(self, base: Bordered, cross: Array, corner: Array, removed: Rows, order: Rows):
-        self._base, self._order = base, order
+    def __init__(
+        self, K: Array, base: Bordered, cross: Array, corner: Array, removed: Rows, order: Rows
+    ) -> None:
+        self._K, self._base, self._order = K, base, order
         self._n, self._added = cross.shape
         k = self._added + len(removed)
         self._V = np.zeros((self._n, k))
@@ -316,7 +339,14 @@ class Changed:
         self._lu = linalg.lu_factor(S, check_finite=False)
 
     def solve(self, v: Array, v0: float) -> tuple[Array, float]:
-        """Return the u, u0 that it maps to v, v0."""
+        """Return the u, u0 that it maps to v, v0, with what factors at one remove lose made up."""
+        u, u0 = self._once(v, v0)
+        for _ in range(_REFINED):
+            more, more0 = self._once(v - self._K @ u - u0, v0 - float(u.sum()))
+            u, u0 = u + more, u0 + more0
+        return u, u0
+
+    def _once(self, v: Array, v0: float) -> tuple[Array, float]:
         every = np.zeros(self._n + self._added)
         every[self._order] = v
         x, x0 = self._base.solve(every[: self._n], v0)
@@ -390,12 +420,18 @@ class Borders:
     ----------
     dual : Dual
         Whose.
+
+    Attributes
+    ----------
+    work : float
+        Multiplications so far, about.
     """
 
     def __init__(self, dual: Dual) -> None:
         self._dual = dual
         self._F: Rows = np.empty(0, dtype=np.intp)
         self._base: Bordered | None = None
+        self.work = 0.0
 
     def __call__(self, F: Rows) -> Bordered | Changed:
         """Return that of some samples."""
@@ -405,16 +441,19 @@ class Borders:
         if self._base is None or not self._base.sound or (
             _REUSE * (len(added) + len(removed)) > len(self._F)
         ):  # fmt: skip
+            self.work += len(F) ** 3 / 3
             self._F, self._base = F, Bordered(self._ridged(gram(rows[F], rows[F])))
             return self._base
         if not len(added) and not len(removed):
             return self._base
+        self.work += 2 * len(F) ** 2 * (len(added) + len(removed))
         every = np.concatenate([self._F, added])
         place = np.argsort(every)
         order = place[np.isin(every[place], F, assume_unique=True)]
         cross = gram(rows[self._F], rows[added])
         corner = self._ridged(gram(rows[added], rows[added]))
-        return Changed(self._base, cross, corner, removed, order)
+        K = self._ridged(gram(rows[F], rows[F]))
+        return Changed(K, self._base, cross, corner, removed, order)
 
     def _ridged(self, K: Array) -> Array:
         K[np.diag_indices_from(K)] += self._dual.ridge
@@ -467,28 +506,23 @@ class Settled:
         """
         u, u0 = np.zeros_like(self.beta), 0.0
         if self.bordered is None:
-            u[self.ends] = total / 2
+            np.add.at(u, self.ends, total / 2)  # they may be the same sample
         else:
             u[self.free], u0 = self.bordered.solve(pull[self.free], total)
         return u, u0
 
     def by_epsilon(self, u: Array) -> float:
         """Return dL/depsilon, epsilon being the width of the band on both sides."""
-        sides = np.sign(self.states).astype(np.float64)
-        if self.bordered is None:
-            low, high = self.ends
-            sides[[low, high]] = (
-                _side_of_end(self.states[low], 1),
-                _side_of_end(self.states[high], 0),
-            )
-        return -float(u @ sides)
+        if self.bordered is not None:
+            return -float(u @ np.sign(self.states))
+        low, high = self.ends
+        sides = _side_of_end(self.states[low], 1.0) + _side_of_end(self.states[high], -1.0)
+        return -float(u.sum() / 2 * sides)
 
 
-def _side_of_end(state: int, up: int) -> float:
-    """Return the side of the band on which an end of the interval of b lies."""
-    if state == _ZERO:
-        return 1.0 if up else -1.0
-    return float(np.sign(state))
+def _side_of_end(state: int, side: float) -> float:
+    """Return the side of the band that an end of the interval of b touches."""
+    return side if state == _ZERO else float(np.sign(state))
 
 
 def _free(states: States) -> Rows:
@@ -554,9 +588,12 @@ def _sweep(dual: Dual, borders: Borders, states: States) -> Settled | None:
         seen.add(states.tobytes())
         F = _free(states)
         if not len(F):
-            found, states = _without_free(dual, dual.at_bounds(states), states)
+            beta = dual.at_bounds(states)
+            if abs(beta.sum()) > _SLACK * dual.cap.max():
+                return None
+            found, states = _without_free(dual, beta, states)
             if found is not None:
-                return found if abs(found.beta.sum()) <= _SLACK * dual.cap.max() else None
+                return found
             continue
         beta, b, bordered = _solved(dual, borders, F, states)
         r = dual.y - dual.image(beta) - b
@@ -602,7 +639,10 @@ def _walk(dual: Dual, borders: Borders, beta: Array, states: States) -> Settled:
     """
     low_high = {_FREE_HIGH: (0.0, 1.0), _FREE_LOW: (-1.0, 0.0)}
     F = _free(states)
-    for _ in range(100 + _WALKS * len(F)):
+    budget = borders.work + _MOST_WORK + _FACTORS * len(dual.y) ** 3 / 3
+    for _ in range(_WALKS * (50 + len(F))):
+        if borders.work > budget:
+            raise NotSettled("the fit is too far from it")
         F = _free(states)
         if not len(F):
             found, states = _without_free(dual, beta, states)
@@ -685,8 +725,7 @@ def differentiate(
     kernel, X = gram.kernel, gram.X
     beta = _scattered(settled, [s.beta for s in settled], X.shape[0])
     S = np.flatnonzero(np.any(beta != 0, axis=1))
-    qv = kernel.base(Z, X[S])
-    Kv = kernel.value(qv)
+    Kv = kernel(Z, X[S])
     value, g = loss(Kv @ beta[S] + np.array([s.b for s in settled]))
     pull = np.zeros_like(beta)
     pull[S] = Kv.T @ g
@@ -700,9 +739,8 @@ def differentiate(
         by_epsilon += s.by_epsilon(u)
     u = _scattered(settled, us, X.shape[0])
     U = np.flatnonzero(np.any(u != 0, axis=1))
-    q = kernel.base(X[U], X[S])
-    test = _through_kernel(kernel, qv, Kv, g @ beta[S].T, Z, X[S])
-    train = _through_kernel(kernel, q, gram(U, S), -u[U] @ beta[S].T, X[U], X[S])
+    test = _through_kernel(kernel, g, beta[S], Z, X[S])
+    train = _through_kernel(kernel, -u[U], beta[S], X[U], X[S])
     by_train = by_test = None
     if test.inputs is not None and train.inputs is not None:
         by_train, by_test = np.zeros(X.shape), test.inputs[0]
@@ -719,27 +757,31 @@ class _ThroughKernel:
     inputs: tuple[Array, Array] | None
 
 
-def _through_kernel(
-    kernel: Kernel, q: Array, k: Array, weights: Array, X: Any, Z: Any
-) -> _ThroughKernel:
-    """Return the derivatives of ``sum(weights * k)``; overwrites `weights`.
+def _through_kernel(kernel: Kernel, left: Array, right: Array, X: Any, Z: Any) -> _ThroughKernel:
+    """Return the derivatives of ``sum((left @ right.T) * kernel(X, Z))``.
 
-    With M = gamma weights dk/da: in samples, those of products x'z are M Z and M' X; those of
+    With M = gamma left right' dk/da: in samples, those of products x'z are M Z and M' X; those of
     -|x - z|^2 are twice that, less 2 x_i sum_j M_ij and 2 z_j sum_i M_ij.
     """
-    if kernel.name != "linear":
-        weights *= kernel.slope(q, k)
-    by_gamma = float(np.einsum("ij,ij->", weights, q))
-    by_coef0 = float(weights.sum()) if kernel.has_coef0 else 0.0
-    if is_sparse(X):
-        return _ThroughKernel(by_gamma, by_coef0, None)
-    gamma = kernel.gamma if kernel.has_gamma else 1.0
-    in_X, in_Z = weights @ Z, weights.T @ X
-    if kernel.name == "rbf":
-        gamma *= 2
-        in_X -= weights.sum(axis=1)[:, None] * X
-        in_Z -= weights.sum(axis=0)[:, None] * Z
-    return _ThroughKernel(by_gamma, by_coef0, (gamma * in_X, gamma * in_Z))
+    by_gamma = by_coef0 = 0.0
+    inputs = None if is_sparse(X) else (np.zeros(X.shape), np.zeros(Z.shape))
+    gamma = (kernel.gamma if kernel.has_gamma else 1.0) * (2 if kernel.name == "rbf" else 1)
+    for rows in _blocks(X.shape[0], Z.shape[0]):
+        q = kernel.base(X[rows], Z)
+        weights = left[rows] @ right.T
+        if kernel.name != "linear":
+            weights *= kernel.slope(q, kernel.value(q))
+        by_gamma += float(np.vdot(weights, q))
+        by_coef0 += float(weights.sum()) if kernel.has_coef0 else 0.0
+        if inputs is None:
+            continue
+        weights *= gamma
+        inputs[0][rows] = weights @ Z
+        inputs[1][:] += weights.T @ X[rows]
+        if kernel.name == "rbf":
+            inputs[0][rows] -= weights.sum(axis=1)[:, None] * X[rows]
+            inputs[1][:] -= weights.sum(axis=0)[:, None] * Z
+    return _ThroughKernel(by_gamma, by_coef0, inputs)
 
 
 def _scattered(settled: list[Settled], each: list[Array], n: int) -> Array:
