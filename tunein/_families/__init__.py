@@ -1,6 +1,6 @@
 """Hypergradients of estimators: importing this package registers the rules of scikit-learn's."""
 
-from tunein._families import linear
+from tunein._families import kernels, linear
 from tunein._families._registry import (
     LOSSES,
     HyperGradient,
@@ -11,6 +11,7 @@ from tunein._families._registry import (
     rule_of,
 )
 from tunein._families.chain import active_names, final_rule, hypergradient
+from tunein._families.check import check_hypergradient, register_hypergradient
 
 __all__ = [
     "LOSSES",
@@ -20,8 +21,11 @@ __all__ = [
     "Rule",
     "Samples",
     "active_names",
+    "check_hypergradient",
     "final_rule",
     "hypergradient",
+    "kernels",
     "linear",
+    "register_hypergradient",
     "rule_of",
 ]

@@ -59,6 +59,14 @@ class HyperGradient:
         Where the loss does not change with a parameter, as with a penalty beyond which all
         coefficients are zero: the value from which on that is so, and 1 for upwards from there,
         -1 for downwards.
+
+    Examples
+    --------
+    What the rule of an estimator returns for a fold; see ``register_hypergradient``.
+
+    >>> from tunein import HyperGradient
+    >>> HyperGradient(0.25, {"alpha": -0.5}).gradient
+    {'alpha': -0.5}
     """
 
     loss: float
@@ -156,6 +164,7 @@ class Loss:
 
 
 RuleFunction: TypeAlias = Callable[..., HyperGradient]
+Params: TypeAlias = tuple[str, ...] | Callable[[Any], set[str]]
 
 
 @dataclass(frozen=True)
@@ -166,8 +175,9 @@ class Rule:
     ----------
     function : callable
         ``(estimator, train, test, loss, names) -> HyperGradient``.
-    params : tuple of str
-        Parameters that it differentiates by.
+    params : tuple of str or callable
+        Parameters that it differentiates by; ``(estimator) -> set of str`` where their names
+        depend on the estimator, as those of nested kernels do.
     output : {"target", "decision"}
         What kind of loss it takes.
     proxy : str
@@ -175,17 +185,21 @@ class Rule:
     lacks : callable or None
         ``(estimator) -> set of str``: of `params`, those that do not count with the estimator as
         it is set. Raises `NoHypergradient` where the rule does not hold at all.
+    inputs : bool
+        Whether it tells slopes in samples too, for parameters of transformers in front.
     """
 
     function: RuleFunction
-    params: tuple[str, ...]
+    params: Params
     output: Output
     proxy: str
     lacks: Callable[[Any], set[str]] | None = None
+    inputs: bool = True
 
     def active(self, estimator: Any) -> set[str]:
         """Return the parameters that have a derivative for the estimator as it is set."""
-        return set(self.params) - (self.lacks(estimator) if self.lacks else set())
+        params = self.params(estimator) if callable(self.params) else set(self.params)
+        return params - (self.lacks(estimator) if self.lacks else set())
 
 
 _RULES: dict[type, Rule] = {}
@@ -193,16 +207,18 @@ _RULES: dict[type, Rule] = {}
 
 def register(
     *classes: type,
-    params: Sequence[str],
+    params: Sequence[str] | Callable[[Any], set[str]],
     output: Output,
     proxy: str,
     lacks: Callable[[Any], set[str]] | None = None,
+    inputs: bool = True,
 ) -> Callable[[RuleFunction], RuleFunction]:
     """Make the decorated function the rule of some estimator classes."""
+    names: Params = params if callable(params) else tuple(params)
 
     def keep(function: RuleFunction) -> RuleFunction:
         for cls in classes:
-            _RULES[cls] = Rule(function, tuple(params), output, proxy, lacks)
+            _RULES[cls] = Rule(function, names, output, proxy, lacks, inputs)
         return function
 
     return keep
@@ -213,19 +229,8 @@ def rule_of(estimator: Any) -> Rule | None:
 
     A subclass with a fit of its own may have another optimum: a wrong gradient would say nothing.
     """
-    cls = type(estimator)
+    cls: Any = type(estimator)
     for base in cls.__mro__:
         if base in _RULES:
             return _RULES[base] if cls.fit is base.fit else None
     return None
-
-
-@dataclass(frozen=True)
-class Smooth:
-    """Parameters of a transformer whose output is a smooth function of them."""
-
-    params: tuple[str, ...]
-    holds: Callable[[Any], bool] = field(default=lambda transformer: True)
-
-
-_TRANSFORMERS: dict[type, Smooth] = {}
