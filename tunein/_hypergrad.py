@@ -35,6 +35,9 @@ _N_BEST = 5
 # What the mean of scores must promise, in their standard deviations, to be gone after.
 _WORTHWHILE = 0.03
 
+# Part of the loss that must be expected elsewhere for another descent to start there.
+_WORTH_A_JOURNEY = 0.01
+
 # Losses less than this part of the usual one are as good as none: their logarithm says nothing.
 _LEAST_LOSS = 1e-9
 
@@ -271,7 +274,7 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         best = units[np.argsort(seen.z, kind="stable")[:_N_BEST]]
         point = maximise(acquisition, space, best, known.tried, rng)
         promise = float(np.exp(acquisition(space.features(point[None]))[0]))
-        if promise <= self.tol or Space.key(point) in known.tried:
+        if promise <= max(self.tol, _WORTH_A_JOURNEY) or Space.key(point) in known.tried:
             return None
         return point, note
 
@@ -347,9 +350,7 @@ class _Slopes:
         loss = np.array([one.loss for one in found])
         least = _LEAST_LOSS * max(float(np.median(loss)), np.finfo(float).tiny)
         loss = np.maximum(loss, least)
-        slopes = np.stack(
-            [space.slopes(u, h.gradient) for u, h in zip(units, found, strict=True)]
-        )
+        slopes = np.stack([space.slopes(u, h.gradient) for u, h in zip(units, found, strict=True)])
         free = np.flatnonzero(np.array(space.n_levels) > 1)
         kinds = {space.kinds[j] for j in free}
         return cls(
@@ -383,9 +384,7 @@ def _flat(space: Space, unit: Array, found: HyperGradient) -> Array:
     return out
 
 
-def _fresh(
-    space: Space, step: Step, known: Known
-) -> tuple[Array, Mapping[str, Any]] | None:
+def _fresh(space: Space, step: Step, known: Known) -> tuple[Array, Mapping[str, Any]] | None:
     """Return the point of a step, unless it has been tried."""
     point = space.snap(step.x[None])[0]
     return None if Space.key(point) in known.tried else (point, step.note)

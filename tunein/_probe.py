@@ -207,9 +207,7 @@ class FoldProbe:
         return replace(found, inputs=None), None
 
 
-def _samples(
-    estimator: Any, X: Any, y: Any, rows: Any, train: Any, sample_weight: Any
-) -> Samples:
+def _samples(estimator: Any, X: Any, y: Any, rows: Any, train: Any, sample_weight: Any) -> Samples:
     """Return one side of a fold, as ``_fit_and_score`` cuts it."""
     own_X, own_y = _safe_split(estimator, X, y, rows, train)
     weight = np.ones(own_X.shape[0])

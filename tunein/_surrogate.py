@@ -93,6 +93,8 @@ def _believe(
 
     The last one, if it is of nearly as many trials as the `n` there are.
     """
+    if note is not None and "theta" not in note:
+        note = None  # of another model
     if note is not None and n > _N_EVERY and n < 1.05 * note["n"] + 1:
         return note
     D = _distances(space, units)

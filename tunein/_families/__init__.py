@@ -1,6 +1,6 @@
 """Hypergradients of estimators: importing this package registers the rules of scikit-learn's."""
 
-from tunein._families import kernels, linear
+from tunein._families import glm, huber, kernels, linear, multitask, svm
 from tunein._families._registry import (
     LOSSES,
     HyperGradient,
@@ -23,9 +23,13 @@ __all__ = [
     "active_names",
     "check_hypergradient",
     "final_rule",
+    "glm",
+    "huber",
     "hypergradient",
     "kernels",
     "linear",
+    "multitask",
     "register_hypergradient",
     "rule_of",
+    "svm",
 ]

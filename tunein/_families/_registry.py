@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from scipy import sparse
 
 from tunein._math import losses
 from tunein._math.losses import Array, Valued
+from tunein._math.matrices import is_sparse
 
 Output: TypeAlias = Literal["target", "decision"]
 
@@ -234,3 +236,17 @@ def rule_of(estimator: Any) -> Rule | None:
         if base in _RULES:
             return _RULES[base] if cls.fit is base.fit else None
     return None
+
+
+def plain(X: Any) -> Any:
+    """Return samples as an ndarray, or a sparse array of rows, of double precision.
+
+    Numbers of another type are taken for what they say: a fit in single precision has its optimum
+    to within rounding. What is no number stays as it is, as kernels of strings need it.
+    """
+    if is_sparse(X):
+        return sparse.csr_array(X, dtype=np.float64)
+    try:
+        return np.asarray(X, dtype=np.float64)
+    except (TypeError, ValueError):
+        return np.asarray(X)

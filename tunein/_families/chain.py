@@ -16,14 +16,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from tunein._families._registry import HyperGradient, Loss, NoHypergradient, Rule, Samples, rule_of
+from tunein._families._registry import (
+    HyperGradient,
+    Loss,
+    NoHypergradient,
+    Rule,
+    Samples,
+    plain,
+    rule_of,
+)
 from tunein._families.transformers import is_smooth, of_two_minds
 from tunein._math.losses import Array
-from tunein._math.matrices import inner_product, is_sparse, squares
+from tunein._math.matrices import inner_product, squares
 
 # Steps of differences, relative to the parameter. The first serves where transformers are smooth
 # and their rounding is felt; the others where they bend fast, or jump not far off.
@@ -140,14 +147,7 @@ def hypergradient(
     for _, step in chain.front:
         X, Z = stages[-1]
         stages.append((step.transform(X), step.transform(Z)))
-    X, Z = (_plain(A) for A in stages[-1])
-    found = rule.function(
-        chain.last,
-        Samples(X, np.asarray(train.y), train.sample_weight),
-        Samples(Z, np.asarray(test.y), test.sample_weight),
-        loss,
-        list(own.values()),
-    )
+    found = _ask(chain.last, rule, stages[-1], (train, test), loss, list(own.values()))
     if missing := set(own.values()) - set(found.gradient):
         raise ValueError(f"The rule of {type(chain.last).__name__} returned no slope in {missing}.")
     gradient = {name: found.gradient[inner] for name, inner in own.items()}
@@ -165,14 +165,23 @@ def hypergradient(
     )
 
 
-def _plain(X: Any) -> Any:
-    """Return samples as rules take them: numbers of double precision, dense or in sparse rows."""
-    if is_sparse(X):
-        return sparse.csr_array(X, dtype=np.float64)
+def _ask(
+    model: Any,
+    rule: Rule,
+    Xs: tuple[Any, Any],
+    sides: tuple[Samples, Samples],
+    loss: Loss,
+    names: list[str],
+) -> HyperGradient:
+    """Ask the rule of a model, with other samples X than the sides of the fold have."""
+    train, test = (
+        Samples(plain(X), np.asarray(side.y), np.asarray(side.sample_weight, dtype=np.float64))
+        for X, side in zip(Xs, sides, strict=True)
+    )
     try:
-        return np.asarray(X, dtype=np.float64)
-    except (TypeError, ValueError):  # kernels of strings or graphs
-        return np.asarray(X)
+        return rule.function(model, train, test, loss, names)
+    except np.linalg.LinAlgError as error:
+        raise NoHypergradient(f"a unique inner optimum: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -235,4 +244,4 @@ class _Moved:
                 twin.set_params(**{self.inner: value})
             twin.fit(X, self.y)
             X, Z = twin.transform(X), twin.transform(Z)
-        return _plain(X), _plain(Z)
+        return plain(X), plain(Z)

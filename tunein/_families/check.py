@@ -263,10 +263,11 @@ class Report:
             f"Hypergradients of {self.estimator}: {'ok' if self.ok else 'NOT ok'}",
             f"{self.loss_name} {self.loss:.6g}, of the fits {self.fitted_loss:.6g}: {verdict}",
         ]
+        rows: list[tuple[str, ...]]
         rows = [("parameter", "value", "hypergradient", "difference", "rel. error", "")]
         for each in self.comparisons:
-            numbers_ = (each.value, each.hypergradient, each.finite_difference)
-            texts = [f"{number:.6g}" for number in numbers_]
+            both = (each.value, each.hypergradient, each.finite_difference)
+            texts = [f"{number:.6g}" for number in both]
             error = f"{each.relative_error:.1e}"
             rows.append((each.parameter, *texts, error, "ok" if each.ok else "NOT ok"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -11,21 +11,35 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.kernel_ridge import KernelRidge
 
 from tunein._families._registry import HyperGradient, Loss, NoHypergradient, Samples, register
-from tunein._math.kernels import KERNELS, DualRidge, Kernel, adjoint
+from tunein._math.dual import DualRidge, adjoint
+from tunein._math.kernels import Kernel, through_kernel
 from tunein._math.losses import Array, Valued
-from tunein._math.matrices import is_sparse
 
 # --------------------------------------------------------------------- kernel ridge
 
+_NAMES = ("linear", "rbf", "laplacian", "poly", "polynomial", "sigmoid")
 
-def _lacks_kernel(estimator: Any) -> set[str]:
-    kernel = estimator.kernel
-    if not isinstance(kernel, str) or kernel not in KERNELS:
-        raise NoHypergradient(f"a kernel of {sorted(KERNELS)}; got kernel={kernel!r}")
+
+def _kernel(estimator: Any, n_features: int = 1) -> Kernel:
+    name, gamma = estimator.kernel, estimator.gamma
+    if not isinstance(name, str) or name not in _NAMES:
+        raise NoHypergradient(f"a kernel that is one of {_NAMES}; got kernel={name!r}")
+    return Kernel(
+        "poly" if name == "polynomial" else name,
+        1 / n_features if gamma is None else float(gamma),
+        float(estimator.coef0),
+        float(estimator.degree),
+    )
+
+
+def _lacks_of_kernel(estimator: Any) -> set[str]:
+    kernel = _kernel(estimator)
     if np.ndim(estimator.alpha) > 0:
         raise NoHypergradient("one alpha for all targets")
-    lacks = {"gamma", "coef0"} - set(KERNELS[kernel])
-    return lacks | ({"gamma"} if estimator.gamma is None else set())
+    lacks = set() if kernel.has_coef0 else {"coef0"}
+    if not kernel.has_gamma or estimator.gamma is None:
+        lacks.add("gamma")
+    return lacks
 
 
 @register(
@@ -33,29 +47,30 @@ def _lacks_kernel(estimator: Any) -> set[str]:
     params=["alpha", "gamma", "coef0"],
     output="target",
     proxy="squared_error",
-    lacks=_lacks_kernel,
+    lacks=_lacks_of_kernel,
 )
 def kernel_ridge(
     estimator: Any, train: Samples, test: Samples, loss: Loss, names: Sequence[str]
 ) -> HyperGradient:
     """Solve for dual coefficients, and with the same factor for their adjoint."""
     X, Z = train.X, test.X
-    gamma = 1 / X.shape[1] if estimator.gamma is None else estimator.gamma
-    kernel = Kernel(estimator.kernel, float(gamma), float(estimator.coef0), estimator.degree)
-    own, cross = kernel(X, X), kernel(Z, X)
+    kernel = _kernel(estimator, X.shape[1])
+    q, q_test = kernel.base(X, X), kernel.base(Z, X)
+    K, K_test = kernel.value(q), kernel.value(q_test)
     Y, of_columns = _columns(train.y, lambda p: loss(test, p))
-    ridge = DualRidge(own.K, float(estimator.alpha), train.sample_weight)
-    back = adjoint(ridge, cross.K, Y, of_columns)
+    ridge = DualRidge(K, float(estimator.alpha), train.sample_weight)
+    back = adjoint(ridge, K_test, Y, of_columns)
+    own = through_kernel(kernel, q, K, back.own, X, X)
+    cross = through_kernel(kernel, q_test, K_test, back.cross, Z, X)
     gradient = {
-        name: float((back.own * own.slopes[name]).sum() + (back.cross * cross.slopes[name]).sum())
-        for name in own.slopes
+        "alpha": back.alpha,
+        "gamma": own.by_gamma + cross.by_gamma,
+        "coef0": own.by_coef0 + cross.by_coef0,
     }
-    gradient["alpha"] = back.alpha
-    if is_sparse(X):  # slopes would be dense; no transformer that needs them is sparse
-        return HyperGradient(back.loss, gradient)
-    left, right = own.pull(back.own)
-    by_test, by_train = cross.pull(back.cross)
-    return HyperGradient(back.loss, gradient, (left + right + by_train, by_test))
+    inputs = None
+    if own.inputs is not None and cross.inputs is not None:
+        inputs = own.inputs[0] + own.inputs[1] + cross.inputs[1], cross.inputs[0]
+    return HyperGradient(back.loss, gradient, inputs)
 
 
 def _columns(y: Any, loss: Callable[[Array], Valued]) -> tuple[Array, Callable[[Array], Valued]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,15 +15,12 @@ from sklearn.linear_model import (
     Ridge,
     RidgeClassifier,
 )
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 
 from tunein._families._registry import HyperGradient, Loss, NoHypergradient, Samples, register
-from tunein._math.implicit import Curvature, Glm, Optimum, polish
+from tunein._families.multinomial import multinomial
+from tunein._math.implicit import Curvature, Glm, Optimum, input_slopes, polish
 from tunein._math.losses import Array
-
-# Rounds of least squares that bring a sparse model to its optimum, and how exactly each is solved.
-_ROUNDS, _TIGHT = 50, 1e-12
-
 
 # --------------------------------------------------------------------- least squares
 
@@ -30,7 +28,9 @@ _ROUNDS, _TIGHT = 50, 1e-12
 def _lacks_one_penalty(estimator: Any) -> set[str]:
     if estimator.positive:
         raise NoHypergradient("positive=True")
-    return set() if np.ndim(estimator.alpha) == 0 else {"alpha"}
+    if np.ndim(estimator.alpha):
+        raise NoHypergradient("an alpha for each target")
+    return set()
 
 
 @register(Ridge, params=["alpha"], output="target", proxy="squared_error", lacks=_lacks_one_penalty)
@@ -67,23 +67,10 @@ def _ridge(estimator: Any, y: Array, train: Samples, test: Samples, loss: Any) -
     sy = (s * y.T).T
     w, b = curvature.solve(X.T @ sy, sy.sum(axis=0))
     value, g = loss(test.X @ w + b)
-    u, u0 = curvature.solve(test.X.T @ g, g.sum(axis=0))
+    u, u0 = curvature.solve(test.X.T @ g, g.sum(axis=0), strict=True)
     gradient = {"alpha": -float((u * w).sum())}
     pull, t = (s * (X @ w + b - y).T).T, (s * (X @ u + u0).T).T
-    return HyperGradient(value, gradient, _inputs(g, w, u, pull, t))
-
-
-def _inputs(g: Array, w: Array, u: Array, pull: Array, t: Array) -> tuple[Array, Array]:
-    """Return the slopes of the loss in training and test samples.
-
-    F = X' pull + ... gives -(pull u' + t w'), where t is the curvature of each sample times X u.
-    """
-    columns = (-1, 1) if g.ndim == 1 else g.shape
-    g, pull, t = (
-        a.reshape(-1, 1) if columns == (-1, 1) else a for a in (g, pull, t)
-    )
-    w, u = (a.reshape(len(a), -1) for a in (w, u))
-    return -(pull @ u.T + t @ w.T), g @ w.T
+    return HyperGradient(value, gradient, input_slopes(train.X, g, w, u, pull, t))
 
 
 # --------------------------------------------------------------------- sparse least squares
@@ -114,7 +101,7 @@ def elastic_net(
 
     alpha, ratio = float(estimator.alpha), float(estimator.l1_ratio)
     glm = Glm(train.X, pointwise, alpha * ratio, alpha * (1 - ratio), estimator.fit_intercept)
-    at = _optimum(glm, *_coefficients(estimator))
+    at = optimum(glm, *_coefficients(estimator))
     value, g = loss(test, test.X @ at.w + at.b)
     u, _, t = at.adjoint(test.X.T @ g, g.sum())
     by_a1, by_a2 = -u @ np.sign(at.w), -u @ at.w
@@ -122,7 +109,7 @@ def elastic_net(
         "alpha": float(ratio * by_a1 + (1 - ratio) * by_a2),
         "l1_ratio": float(alpha * (by_a1 - by_a2)),
     }
-    return HyperGradient(value, gradient, _inputs(g, at.w, u, at.pull, at.bend * t))
+    return HyperGradient(value, gradient, input_slopes(train.X, g, at.w, u, at.pull, at.bend * t))
 
 
 def _coefficients(estimator: Any) -> tuple[Array, float]:
@@ -130,48 +117,12 @@ def _coefficients(estimator: Any) -> tuple[Array, float]:
     return w, float(np.ravel(estimator.intercept_)[0])
 
 
-def _optimum(glm: Glm, w: Array, b: float) -> Optimum:
-    """Polish a fitted model; if its support is not that of the optimum, find that first.
-
-    Each round is the least-squares problem that the curvature at the last one makes of the
-    objective, solved by coordinate descent: a proximal Newton method.
-    """
+def optimum(glm: Glm, w: Array, b: float) -> Optimum:
+    """Polish a fitted model."""
     found = polish(glm, w, b)
-    rounds = 0
-    while found is None:
-        if (rounds := rounds + 1) > _ROUNDS:
-            raise NoHypergradient("an inner optimum: the fit did not converge")
-        w, b = _least_squares(glm, w, b)
-        found = polish(glm, w, b)
+    if found is None:
+        raise NoHypergradient("an inner optimum: the fit did not converge")
     return found
-
-
-def _least_squares(glm: Glm, w: Array, b: float) -> tuple[Array, float]:
-    eta = glm.X @ w + b
-    _, pull, bend = glm.pointwise(eta)
-    bend = np.maximum(bend, 1e-12 * bend.max())
-    total = bend.sum()
-    penalty = glm.a1 + glm.a2
-    net = ElasticNet(
-        alpha=penalty / total,
-        l1_ratio=glm.a1 / penalty,
-        fit_intercept=glm.intercept,
-        tol=_TIGHT,
-        max_iter=100_000,
-        warm_start=True,
-    )
-    net.coef_, net.intercept_ = np.array(w), b
-    net.fit(glm.X, eta - pull / bend, sample_weight=bend)
-    new, new0 = _coefficients(net)
-    return _damped(glm, w, b, new, new0)
-
-
-def _damped(glm: Glm, w: Array, b: float, new: Array, new0: float) -> tuple[Array, float]:
-    """Return the first of the steps 1, 1/2, ... that does not raise the objective."""
-    size, value = 1.0, glm.objective(w, b)
-    while size > 1e-4 and glm.objective(w + size * (new - w), b + size * (new0 - b)) > value:
-        size /= 2
-    return (new, new0) if size == 1 else (w + size * (new - w), b + size * (new0 - b))
 
 
 # --------------------------------------------------------------------- logistic regression
@@ -190,6 +141,13 @@ def _l1_ratio(estimator: Any) -> float:
 def _lacks_ratio(estimator: Any) -> set[str]:
     penalty = getattr(estimator, "penalty", "deprecated")
     _l1_ratio(estimator)
+    if not np.isfinite(estimator.C):
+        raise NoHypergradient("a penalty (C=inf)")
+    if (
+        getattr(estimator, "multi_class", None) == "multinomial"
+        and len(getattr(estimator, "classes_", ())) == 2
+    ):
+        raise NoHypergradient("two classes by multi_class='multinomial'")
     return set() if penalty in ("deprecated", "elasticnet") else {"l1_ratio"}
 
 
@@ -201,11 +159,10 @@ def logistic(
     estimator: Any, train: Samples, test: Samples, loss: Loss, names: Sequence[str]
 ) -> HyperGradient:
     """Differentiate ``C sum s l + r |w| + (1 - r) / 2 |w|^2``."""
-    s = train.sample_weight * compute_sample_weight(estimator.class_weight, train.y)
+    s = _with_class_weights(estimator, train)
     if len(estimator.classes_) > 2:
-        from tunein._families.multinomial import multinomial
-
-        return multinomial(estimator, Samples(train.X, train.y, s), test, loss, _l1_ratio(estimator))
+        weighted = Samples(train.X, train.y, s)
+        return multinomial(estimator, weighted, test, loss, _l1_ratio(estimator))
     sign = np.where(train.y == estimator.classes_[1], 1.0, -1.0)
     C, ratio = float(estimator.C), _l1_ratio(estimator)
 
@@ -220,21 +177,35 @@ def logistic(
     w, b = _coefficients(estimator)
     X, Z, intercept = train.X, test.X, estimator.fit_intercept
     if estimator.solver == "liblinear" and intercept:  # it penalises the intercept as a coefficient
-        X, Z = (_with_constant(A, estimator.intercept_scaling) for A in (X, Z))
+        X, Z = (with_constant(A, estimator.intercept_scaling) for A in (X, Z))
         w, b, intercept = np.append(w, b / estimator.intercept_scaling), 0.0, False
-    at = _optimum(Glm(X, pointwise, ratio, 1 - ratio, intercept), w, b)
+    at = optimum(Glm(X, pointwise, ratio, 1 - ratio, intercept), w, b)
     value, g = loss(test, Z @ at.w + at.b, estimator.classes_)
     u, _, t = at.adjoint(Z.T @ g, g.sum())
     gradient = {
-        "C": -float(t @ at.pull) / C,
+        "C": float(u @ (ratio * np.sign(at.w) + (1 - ratio) * at.w)) / C,
         "l1_ratio": -float(u @ (np.sign(at.w) - at.w)),
     }
-    dX, dZ = _inputs(g, at.w, u, at.pull, at.bend * t)
-    p = train.X.shape[1]
-    return HyperGradient(value, gradient, (dX[:, :p], dZ[:, :p]))
+    p = train.X.shape[1]  # but for the constant
+    slopes = input_slopes(train.X, g, at.w[:p], u[:p], at.pull, at.bend * t)
+    return HyperGradient(value, gradient, slopes)
 
 
-def _with_constant(X: Any, value: float) -> Any:
+def _with_class_weights(estimator: Any, train: Samples) -> Array:
+    """Return the weights of samples times those of their classes.
+
+    scikit-learn 1.7 balances the weights of classes, before that their numbers.
+    """
+    counted = {}
+    if "sample_weight" in inspect.signature(compute_class_weight).parameters:
+        counted["sample_weight"] = train.sample_weight
+    classes = estimator.classes_
+    of_class = compute_class_weight(estimator.class_weight, classes=classes, y=train.y, **counted)
+    return np.asarray(train.sample_weight * of_class[np.searchsorted(classes, train.y)])
+
+
+def with_constant(X: Any, value: float) -> Any:
+    """Append a column of one value, which makes of the intercept a coefficient."""
     from scipy import sparse
 
     ones = np.full((X.shape[0], 1), float(value))

@@ -19,7 +19,14 @@ from sklearn.kernel_approximation import (
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import TargetEncoder
 
-from tunein._math.kernels import KERNELS
+# Parameters of kernels that may be moved.
+_OF_KERNEL = {
+    "rbf": ("gamma",),
+    "laplacian": ("gamma",),
+    "poly": ("gamma", "coef0"),
+    "polynomial": ("gamma", "coef0"),
+    "sigmoid": ("gamma", "coef0"),
+}
 
 # What they make of training samples while fitting is not what they make of them later, so the
 # samples that the model was fitted to are not at hand.
@@ -39,7 +46,7 @@ def _is_drawn_once(transformer: Any) -> bool:
 
 def _of_kernel(transformer: Any, param: str) -> bool:
     kernel = transformer.kernel
-    known = KERNELS.get(kernel, ()) if isinstance(kernel, str) else ()
+    known = _OF_KERNEL.get(kernel, ()) if isinstance(kernel, str) else ()
     return param in known and _is_drawn_once(transformer)
 
 

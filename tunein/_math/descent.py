@@ -104,7 +104,7 @@ def _cubic(a: float, b: float, z: Array, g: Array) -> tuple[float, float]:
     roots = np.roots([3 * c3, 2 * c2, h * g[0]]) if abs(c3) + abs(c2) > 0 else np.empty(0)
     t = np.real(roots[np.abs(np.imag(roots)) < 1e-12])
     t = np.clip(t[(t > 0) & (t < 1)], _INSIDE, 1 - _INSIDE)
-    if g[1] == 0 and g[0] >= 0 or not len(t):
+    if (g[1] == 0 and g[0] >= 0) or not len(t):
         return math.inf, a
     values = z[0] + h * g[0] * t + c2 * t**2 + c3 * t**3
     i = int(values.argmin())

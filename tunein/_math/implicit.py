@@ -28,23 +28,36 @@ from tunein._math.losses import Array
 # Derivatives (l, l', l'') of the loss of each sample by its eta.
 Pointwise = Callable[[Array], tuple[Array, Array, Array]]
 
-# Ratio of the pivots of a factorisation below which its solution has no correct digit.
-_MIN_PIVOT = 1e-7
+# Pivots of a factorisation below which its solution has hardly a correct digit, and eigenvalues,
+# as parts of the largest, below which there is nothing but rounding.
+_MIN_PIVOT, _MIN_EIGENVALUE = 1e-6, 1e-11
 
 # Newton steps at most, and the part of the objective below which one promises nothing.
-_MAX_STEPS, _NOTHING = 100, 1e-22
+_MAX_STEPS, _NOTHING = 1000, 1e-22
+
+# Part of the objective that its rounding hides, and Newton steps that are taken beyond.
+_UNSEEN, _MAX_LAST_STEPS = 1e-12, 4
+
+# How far a pull may be beyond the penalty by rounding; zeros on the way of a step looked at.
+_SLACK, _MOST_CROSSINGS = 1e-9, 100
+
+# Part of the penalty that may be left of the pull on the support.
+_LEFT = 1e-6
 
 
 class Curvature:
     """A factorised ``[[X' D X + diag(ridge), X' D 1], [., sum D]]``.
+
+    With m the means of features under D, elimination of the intercept leaves the curvature of
+    centred features, ``(X - 1 m')' D (X - 1 m') + diag(ridge)``.
 
     Parameters
     ----------
     X : {ndarray, sparse matrix} of shape (n, p)
         Features.
     D : ndarray of shape (n,)
-        Non-negative.
-    ridge : float
+        Of positive sum.
+    ridge : float or ndarray of shape (p,)
         Added to the diagonal of all coefficients but the intercept.
     intercept : bool
         Whether there is one.
@@ -52,55 +65,152 @@ class Curvature:
     Raises
     ------
     numpy.linalg.LinAlgError
-        If it is singular or nearly so.
+        If it is not that of a minimum.
     """
 
-    def __init__(self, X: Any, D: Array, ridge: float, *, intercept: bool) -> None:
-        self._intercept = intercept
+    def __init__(self, X: Any, D: Array, ridge: Any, *, intercept: bool) -> None:
+        self._intercept, self._X = intercept, X
         n, p = X.shape
+        self._total = float(D.sum())
+        if intercept and not self._total > 0:
+            raise np.linalg.LinAlgError("the curvature of the intercept vanishes")
+        self._mean = np.asarray(X.T @ D).ravel() / self._total if intercept else np.zeros(p)
         # With more features than samples the identity of Woodbury leaves n x n to factorise.
-        self._wide = p > n and ridge > 0
-        scaled = _times_rows(X, D)
+        self._wide = p > n and np.ndim(ridge) == 0 and ridge > 0 and bool(np.all(D >= 0))
         if self._wide:
-            root = np.sqrt(D)
-            self._ridge, self._Y = ridge, _times_rows(X, root)
-            K = _dense(self._Y @ self._Y.T) / ridge
+            self._ridge, self._root = ridge, np.sqrt(D)
+            K = self._gram(X) * self._root * self._root[:, None] / ridge
             K[np.diag_indices_from(K)] += 1
-            self._factor = _factor(K)
+            self._factor = Factor(K)
         else:
-            H = _dense(X.T @ scaled)
+            H = self._centred_square(X, D)
             H[np.diag_indices_from(H)] += ridge
-            self._factor = _factor(H) if p else (np.empty((0, 0)), True)
-        if intercept:
-            self._border = np.asarray(scaled.sum(axis=0), dtype=np.float64).ravel()
-            self._inverse_border = self._solve(self._border)
-            self._corner = float(D.sum()) - float(self._border @ self._inverse_border)
-            if not self._corner > _MIN_PIVOT**2 * max(float(D.sum()), 1e-300):
-                raise np.linalg.LinAlgError("the curvature of the intercept vanishes")
+            self._factor = Factor(H)
 
-    def _solve(self, v: Array) -> Array:
+    def _gram(self, X: Any) -> Array:
+        """Return the products of centred rows."""
+        if not sparse.issparse(X):
+            A = X - self._mean
+            return np.asarray(A @ A.T)
+        Xm = X @ self._mean
+        return _dense(X @ X.T) - Xm - Xm[:, None] + float(self._mean @ self._mean)
+
+    def _centred_square(self, X: Any, D: Array) -> Array:
+        if not sparse.issparse(X):
+            A = X - self._mean if self._intercept else X
+            return np.asarray(A.T @ _times_rows(A, D), dtype=np.float64)
+        H = _dense(X.T @ _times_rows(X, D))
+        return H - self._total * np.outer(self._mean, self._mean) if self._intercept else H
+
+    def _solve(self, v: Array, strict: bool) -> Array:
         if not self._wide:
-            if not len(v):
-                return v
-            return np.asarray(linalg.cho_solve(self._factor, v, check_finite=False))
-        inner = linalg.cho_solve(self._factor, self._Y @ v / self._ridge, check_finite=False)
-        return np.asarray((v - self._Y.T @ inner) / self._ridge)
+            return self._factor.solve(v, strict=strict)
+        root, m = (self._root, self._mean) if v.ndim == 1 else (
+            self._root[:, None], self._mean[:, None]
+        )  # fmt: skip
+        inner = root * self._factor.solve(root * (self._X @ v - self._mean @ v) / self._ridge)
+        return np.asarray((v - (self._X.T @ inner - m * inner.sum(axis=0))) / self._ridge)
 
-    def solve(self, v: Array, v0: Any = 0.0) -> tuple[Array, Any]:
-        """Return the coefficients and the intercept u, u0 that the curvature maps to v, v0."""
-        u = self._solve(v)
+    def solve(self, v: Array, v0: Any = 0.0, *, strict: bool = False) -> tuple[Array, Any]:
+        """Return the coefficients and the intercept u, u0 that the curvature maps to v, v0.
+
+        If there are none, the nearest; `strict` raises `numpy.linalg.LinAlgError` then.
+        """
         if not self._intercept:
-            return u, np.zeros_like(np.asarray(v0, dtype=np.float64))
-        u0 = (v0 - self._border @ u) / self._corner
-        return u - np.multiply.outer(self._inverse_border, u0), u0
+            return self._solve(v, strict), np.zeros_like(np.asarray(v0, dtype=np.float64))
+        u = self._solve(v - np.multiply.outer(self._mean, v0), strict)
+        return u, v0 / self._total - self._mean @ u
 
 
-def _factor(H: Array) -> Any:
-    factor = linalg.cho_factor(H, lower=True, check_finite=True)
-    pivots = np.diagonal(factor[0])
-    if pivots.min() < _MIN_PIVOT * pivots.max():
-        raise np.linalg.LinAlgError("the curvature is nearly singular")
-    return factor
+class Factor:
+    """A positive definite matrix, factorised with its diagonal scaled to ones.
+
+    So that units of features do not count. If it is singular, as with a feature that is there
+    twice, its eigenvectors stand in: what they span is solved for.
+    """
+
+    def __init__(self, H: Array) -> None:
+        diagonal = np.diagonal(H)
+        if not np.all(diagonal >= 0):
+            raise np.linalg.LinAlgError("the curvature is negative")
+        self._scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+        self._chol: Any = None
+        self._eigen: tuple[Array, Array] | None = None
+        if not len(H):
+            return
+        scaled = H * self._scale * self._scale[:, None]
+        try:
+            self._chol = linalg.cho_factor(scaled, lower=True, check_finite=True)
+            if np.diagonal(self._chol[0]).min() > _MIN_PIVOT:
+                return
+        except np.linalg.LinAlgError:
+            pass
+        values, vectors = linalg.eigh(scaled)
+        if values[0] < -1e-8 * values[-1]:
+            raise np.linalg.LinAlgError("the curvature is negative")
+        kept = values > _MIN_EIGENVALUE * values[-1]
+        self._eigen = values[kept], vectors[:, kept]
+
+    def solve(self, v: Array, *, strict: bool = False) -> Array:
+        """Return what the matrix maps to v (p,) or (p, k).
+
+        If there is none, the nearest; `strict` raises `numpy.linalg.LinAlgError` then.
+        """
+        if not len(self._scale):
+            return v
+        scale = self._scale if v.ndim == 1 else self._scale[:, None]
+        if self._eigen is None:
+            return np.asarray(scale * linalg.cho_solve(self._chol, scale * v, check_finite=False))
+        values, vectors = self._eigen
+        along = vectors.T @ (scale * v)
+        if strict and np.linalg.norm(scale * v - vectors @ along) > 1e-6 * np.linalg.norm(along):
+            raise np.linalg.LinAlgError("the curvature is singular")
+        return np.asarray(scale * (vectors @ (along.T / values).T))
+
+
+def conjugate_gradients(
+    times: Callable[[Array], Array],
+    v: Array,
+    precondition: Callable[[Array], Array],
+    tol: float,
+    max_rounds: int,
+) -> tuple[Array, int]:
+    """Solve ``times(u) = v`` for a symmetric positive map of arrays; also count the rounds.
+
+    It stops at `tol` times the first residual, in the norm of the preconditioner.
+    """
+    u, r = np.zeros_like(v), v.copy()
+    z = precondition(r)
+    p, rz = z, float((r * z).sum())
+    enough = tol**2 * rz
+    for done in range(max_rounds):
+        if rz <= enough or rz <= 0:
+            return u, done
+        Ap = times(p)
+        bent = float((p * Ap).sum())
+        if not bent > 0:  # nothing but rounding is left
+            return u, done
+        u += rz / bent * p
+        r -= rz / bent * Ap
+        z = precondition(r)
+        rz, before = float((r * z).sum()), rz
+        p = z + rz / before * p
+    return u, max_rounds
+
+
+def input_slopes(
+    X: Any, g: Array, w: Array, u: Array, pull: Array, t: Array
+) -> tuple[Array, Array] | None:
+    """Return the slopes of the loss in training and test samples; None if X is sparse.
+
+    ``F = X' pull + ...`` gives ``-(pull u' + t w')``, where t is the curvature of each sample times
+    the decisions of u; and test samples ``g w'`` for the slope g in their decisions.
+    """
+    if sparse.issparse(X):  # they would be dense
+        return None
+    g, pull, t = (a if a.ndim == 2 else a[:, None] for a in (g, pull, t))
+    w, u = (a.reshape(len(a), -1) for a in (w, u))
+    return -(pull @ u.T + t @ w.T), g @ w.T
 
 
 def _times_rows(X: Any, weights: Array) -> Any:
@@ -174,42 +284,121 @@ class Optimum:
     def adjoint(self, v: Array, v0: float) -> tuple[Array, float, Array]:
         """Return u (p,), u0 and t = X u + u0 (n,) for the slopes v, v0 of a loss in w and b."""
         u = np.zeros_like(self.w)
-        u[self.support], u0 = self.curvature.solve(v[self.support], v0)
+        u[self.support], u0 = self.curvature.solve(v[self.support], v0, strict=True)
         return u, float(u0), self.glm.X @ u + float(u0)
 
 
 def polish(glm: Glm, w: Array, b: float) -> Optimum | None:
-    """Go from near an optimum to it by Newton's steps on the support; None if that leaves it.
+    """Go from near an optimum to it; None if it is not found.
 
-    The support of `w` is kept, and the signs on it. It is left where a sign would change, or where
-    the pull on a coefficient held at zero is beyond `a1`.
+    Newton's steps on the support, which loses a coefficient where one comes to zero, and wins those
+    whose pull is beyond `a1` once the rest has come to rest: the feature-sign search of Lee,
+    Battle, Raina & Ng 2007, "Efficient sparse coding algorithms".
     """
-    S = np.flatnonzero(w) if glm.a1 > 0 else np.arange(len(w))
-    sign = np.sign(w[S])
-    XS = glm.X if len(S) == len(w) else glm.X[:, S]
-    w, value = w.copy(), glm.objective(w, b)
+    w = w.copy()
+    active = w != 0 if glm.a1 > 0 else np.ones(len(w), dtype=bool)
+    sign = np.sign(w) if glm.a1 > 0 else np.zeros(len(w))
+    value, last_steps = glm.objective(w, b), 0
+    if not np.isfinite(value):
+        return None
     for _ in range(_MAX_STEPS):
-        _, pull, bend = glm.pointwise(XS @ w[S] + b)
-        curvature = Curvature(XS, bend, glm.a2, intercept=glm.intercept)
-        F = XS.T @ pull + glm.a2 * w[S] + glm.a1 * sign
-        F0 = float(pull.sum()) if glm.intercept else 0.0
-        step, step0 = curvature.solve(F, F0)
-        promised = float(F @ step) + F0 * float(step0)
-        if promised <= _NOTHING * abs(value):
-            break
-        size, trial, trial0 = 1.0, w.copy(), b
-        while size > 1e-10:
-            trial[S], trial0 = w[S] - size * step, b - size * float(step0)
-            new = glm.objective(trial, trial0)
-            if new <= value - 1e-4 * size * promised or promised < 1e-13 * abs(value):
-                break
-            size /= 2
-        w, b, value = trial, trial0, new
-        if glm.a1 > 0 and np.any(np.sign(w[S]) != sign):
-            return None
-    if glm.a1 > 0:
-        held = np.ones(len(w), dtype=bool)
-        held[S] = False
-        if np.any(np.abs(glm.X.T @ pull)[held] > glm.a1 * (1 + 1e-7)):
-            return None
+        S = np.flatnonzero(active)
+        at = _at(glm, w, b, S)
+        F = glm.X.T @ at.pull
+        step, step0, promised = _newton(at, F[S] + glm.a1 * sign[S])
+        wrong = (w[S] == 0) & (step * sign[S] > 0)
+        if glm.a1 > 0 and wrong.any():  # would go to the other side of zero than its pull says
+            active[S[wrong]] = False
+            continue
+        if promised > _NOTHING * abs(value):
+            # Where the objective is flat to the last digit only the step tells what is left.
+            is_last = promised < _UNSEEN * abs(value)
+            there, there0, new = _along(glm, w, b, S, step, step0, at_end=is_last)
+            if new < value or (is_last and (last_steps := last_steps + 1) <= _MAX_LAST_STEPS):
+                w, b, value = there, there0, min(new, value)
+                active &= w != 0 if glm.a1 > 0 else active
+                sign = np.where(active, np.sign(w), 0.0) if glm.a1 > 0 else sign
+                continue
+        left = F[S] + glm.a2 * w[S] + glm.a1 * sign[S]
+        if glm.a1 > 0 and np.abs(left).max(initial=0.0) > _LEFT * glm.a1:
+            # Along what the curvature does not see it is downhill until a coefficient is zero.
+            w, b, value = _along(glm, w, b, S, *_to_zero(w[S], left), at_end=False)
+            active &= w != 0
+            sign = np.where(active, sign, 0.0)
+            continue
+        beyond = np.where(active, 0.0, np.abs(F) - glm.a1 * (1 + _SLACK))
+        if glm.a1 == 0 or beyond.max(initial=0.0) <= 0:
+            return at
+        new = np.argsort(-beyond)[: max(1, len(S) // 4)]
+        new = new[beyond[new] > 0]
+        active[new], sign[new] = True, -np.sign(F[new])
+    return None
+
+
+def _to_zero(w: Array, downhill: Array) -> tuple[Array, float]:
+    """Return the step to subtract along `downhill` that brings the first coefficient to zero."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        crossing = w / downhill
+    first = crossing[crossing > 0].min(initial=np.inf)
+    return downhill * (first if np.isfinite(first) else 1.0), 0.0
+
+
+def _at(glm: Glm, w: Array, b: float, S: NDArray[np.intp]) -> Optimum:
+    XS = glm.X if len(S) == len(w) else glm.X[:, S]
+    _, pull, bend = glm.pointwise(XS @ w[S] + b)
+    curvature = Curvature(XS, bend, glm.a2, intercept=glm.intercept)
     return Optimum(glm, w, b, S, curvature, pull, bend)
+
+
+def _newton(at: Optimum, F: Array) -> tuple[Array, float, float]:
+    """Return the step to subtract, that of the intercept, and twice the decrease it promises."""
+    F = F + at.glm.a2 * at.w[at.support]
+    F0 = float(at.pull.sum()) if at.glm.intercept else 0.0
+    step, step0 = at.curvature.solve(F, F0)
+    return step, float(step0), float(F @ step) + F0 * float(step0)
+
+
+def _along(
+    glm: Glm,
+    w: Array,
+    b: float,
+    S: NDArray[np.intp],
+    step: Array,
+    step0: float,
+    *,
+    at_end: bool,
+) -> tuple[Array, float, float]:
+    """Return the best of the places on the way of a step, and the objective there.
+
+    Places where a coefficient comes to zero, the end, and halves of the way that is downhill; only
+    the end, if nothing comes to zero before, if the objective tells no difference (`at_end`).
+    """
+    eta, move = glm.X @ w + b, glm.X[:, S] @ step + step0
+
+    def place(t: float) -> Array:
+        out = w.copy()
+        out[S] -= t * step
+        if glm.a1 > 0:
+            out[S[np.isclose(crossing, t, rtol=1e-14, atol=0)]] = 0.0
+        return out
+
+    def value(t: float) -> float:
+        there = place(t)
+        return float(
+            glm.pointwise(eta - t * move)[0].sum()
+            + glm.a1 * np.abs(there).sum()
+            + glm.a2 / 2 * (there @ there)
+        )
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        crossing = w[S] / step
+    before = value(0.0)
+    at_zero = crossing[(crossing > 0) & (crossing <= 1)] if glm.a1 > 0 else np.empty(0)
+    options = {float(t): value(float(t)) for t in [1.0, *np.unique(at_zero)[:_MOST_CROSSINGS]]}
+    t = 1.0
+    while not at_end and min(options.values()) >= before and t > 1e-8:
+        t /= 2
+        options[t] = value(t)
+    t = min(options, key=lambda t: options[t])
+    t = 1.0 if at_end and not len(at_zero) else t
+    return place(t), b - t * step0, options[t]

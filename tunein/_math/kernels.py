@@ -1,229 +1,139 @@
-"""Kernel matrices with their slopes, and ridge regression in its dual coefficients.
+"""Kernels, and the slopes of what depends on their values.
 
-Notation: A (n, p) and B (m, p) samples, dense or sparse; K (n, m) the kernel of their pairs; for a
-loss that depends on K by G = dL/dK, a parameter theta of the kernel has
-dL/dtheta = sum G dK/dtheta.
-
-Dual coefficients c (n, k) of targets Y (n, k) with weights s (n,) and a penalty alpha solve, in
-r = sqrt(s)::
-
-    M c' = r Y,    M = r K r' + alpha I,    c = r c'
-
-Predictions of test samples are P = K_v c. With g = dL/dP and one more solve by the same factor,
-M u' = r K_v' g and u = r u'::
-
-    dL/dalpha = -u' . c',    dL/dK_v = g c',    dL/dK = -u c'
-
-(the last two are products of columns, summed over targets). Weights of zero do no harm.
+Notation: X (n, p) and Z (m, p) samples, dense or sparse; k (n, m) the kernel of their pairs. A loss
+that depends on k by G = dL/dk has dL/dtheta = sum G dk/dtheta in a parameter theta of the kernel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import linalg
 from scipy.spatial.distance import cdist
 
 from tunein._math.losses import Array
-from tunein._math.matrices import dense, squares
-
-# Parameters that each kernel has.
-KERNELS: dict[str, tuple[str, ...]] = {
-    "linear": (),
-    "rbf": ("gamma",),
-    "laplacian": ("gamma",),
-    "polynomial": ("gamma", "coef0"),
-    "poly": ("gamma", "coef0"),
-    "sigmoid": ("gamma", "coef0"),
-}
-
-# Ratio of the pivots of a factorisation below which its solution has no correct digit.
-_MIN_PIVOT = 1e-7
+from tunein._math.matrices import dense, is_sparse, squares
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel by name, as scikit-learn names them, and its parameters."""
+    """A function of pairs of samples.
+
+    ``x'z``, ``exp(-gamma |x - z|^2)``, ``exp(-gamma |x - z|_1)``, ``(gamma x'z + coef0)^degree`` or
+    ``tanh(gamma x'z + coef0)``: each is k(a) of an argument a = gamma q + coef0, where q is a
+    product, for rbf minus a squared distance, and for laplacian minus a distance.
+
+    Attributes
+    ----------
+    name : {"linear", "rbf", "laplacian", "poly", "sigmoid"}
+        Which.
+    gamma, coef0, degree : float
+        Its parameters, as far as it has them.
+    """
 
     name: str
-    gamma: float
-    coef0: float
-    degree: float
+    gamma: float = 1.0
+    coef0: float = 0.0
+    degree: float = 3.0
 
-    def __call__(self, A: Any, B: Any) -> KernelMatrix:
-        """Evaluate all pairs of samples."""
-        if self.name == "rbf":
-            return self._rbf(A, B)
+    @property
+    def has_gamma(self) -> bool:
+        """Whether gamma counts."""
+        return self.name != "linear"
+
+    @property
+    def has_coef0(self) -> bool:
+        """Whether coef0 counts."""
+        return self.name in ("poly", "sigmoid")
+
+    def base(self, X: Any, Z: Any) -> Array:
+        """Return q of every pair, (n, m); X and Z are both dense or both sparse."""
         if self.name == "laplacian":
-            return self._laplacian(dense(A), dense(B))
-        return self._of_products(A, B)
+            return np.asarray(-cdist(dense(X), dense(Z), "cityblock"))
+        q = dense(X @ Z.T)
+        if self.name == "rbf":
+            q *= 2
+            q -= squares(X)[:, None]
+            q -= squares(Z)
+            np.minimum(q, 0.0, out=q)
+        return q
 
-    def _rbf(self, A: Any, B: Any) -> KernelMatrix:
-        """``exp(-gamma |a - b|^2)``."""
-        D = _squared_distances(A, B)
-        K = np.exp(-self.gamma * D)
-
-        def pull(G: Array) -> tuple[Array, Array]:
-            # Each pair pulls along a - b, with W = -2 gamma G K.
-            W = -2 * self.gamma * G * K
-            rows, columns = W.sum(axis=1)[:, None], W.sum(axis=0)[:, None]
-            return rows * dense(A) - W @ B, columns * dense(B) - W.T @ A
-
-        return KernelMatrix(K, {"gamma": -D * K}, pull)
-
-    def _laplacian(self, A: Array, B: Array) -> KernelMatrix:
-        """``exp(-gamma |a - b|_1)``."""
-        D = cdist(A, B, "cityblock")
-        K = np.exp(-self.gamma * D)
-
-        def pull(G: Array) -> tuple[Array, Array]:
-            W = -self.gamma * G * K
-            dA, dB = np.empty_like(A), np.empty_like(B)
-            for j in range(A.shape[1]):  # not at once: n m p numbers may be too many
-                towards = W * np.sign(A[:, j, None] - B[:, j])
-                dA[:, j], dB[:, j] = towards.sum(axis=1), -towards.sum(axis=0)
-            return dA, dB
-
-        return KernelMatrix(K, {"gamma": -D * K}, pull)
-
-    def _of_products(self, A: Any, B: Any) -> KernelMatrix:
-        """Of ``z = a . b``: z, ``(gamma z + coef0)^degree`` or ``tanh(gamma z + coef0)``."""
-        Z = dense(A @ B.T)
-        inner = self.gamma * Z + self.coef0
+    def value(self, q: Array) -> Array:
+        """Return k."""
         if self.name == "linear":
-            K, bend, scale = Z, np.ones_like(Z), 1.0
-        elif self.name == "sigmoid":
-            K, scale = np.tanh(inner), self.gamma
-            bend = 1 - K**2
-        else:
-            K, scale = inner**self.degree, self.gamma
-            # At degree 0, 0^-1 must not become 0 times infinity.
-            bend = self.degree * inner ** (self.degree - 1) if self.degree else np.zeros_like(K)
+            return q
+        if self.name in ("rbf", "laplacian"):
+            k = self.gamma * q
+            return np.exp(k, out=k)
+        a = self.gamma * q + self.coef0
+        return np.asarray(np.tanh(a) if self.name == "sigmoid" else a**self.degree)
 
-        def pull(G: Array) -> tuple[Array, Array]:
-            W = scale * G * bend
-            return W @ B, W.T @ A
+    def slope(self, q: Array, k: Array) -> Array:
+        """Return dk/da, given q and k there."""
+        if self.name == "linear":
+            return np.ones_like(q)
+        if self.name in ("rbf", "laplacian"):
+            return k
+        if self.name == "sigmoid":
+            return np.asarray(1 - k**2)
+        if self.degree == 0:
+            return np.zeros_like(q)
+        a = self.gamma * q + self.coef0
+        return np.asarray(self.degree * a ** (self.degree - 1))
 
-        slopes = {} if self.name == "linear" else {"gamma": bend * Z, "coef0": bend}
-        return KernelMatrix(K, slopes, pull)
-
-
-@dataclass(frozen=True)
-class KernelMatrix:
-    """The kernel of pairs of samples.
-
-    Attributes
-    ----------
-    K : ndarray of shape (n, m)
-        Its values.
-    slopes : dict of str to ndarray of shape (n, m)
-        Its derivative in each parameter of the kernel.
-    pull : callable
-        ``G (n, m) -> dL/dA (n, p), dL/dB (m, p)``, for G = dL/dK.
-    """
-
-    K: Array
-    slopes: dict[str, Array]
-    pull: Callable[[Array], tuple[Array, Array]]
-
-
-def _squared_distances(A: Any, B: Any) -> Array:
-    D = dense(A @ B.T)
-    D *= -2
-    D += squares(A)[:, None]
-    D += squares(B)
-    np.maximum(D, 0, out=D)
-    if A is B:  # exactly, where rounding left a remainder
-        np.fill_diagonal(D, 0)
-    return D
-
-
-class DualRidge:
-    """Ridge regression in dual coefficients, factorised once.
-
-    Parameters
-    ----------
-    K : ndarray of shape (n, n)
-        Kernel of the training samples.
-    alpha : float or ndarray of shape (n,)
-        Added to the diagonal.
-    s : ndarray of shape (n,)
-        Weights of samples.
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        If the system is singular or nearly so.
-    """
-
-    def __init__(self, K: Array, alpha: float | Array, s: Array) -> None:
-        self._root = np.sqrt(s)[:, None]
-        M = self._root * K * self._root.T
-        M[np.diag_indices_from(M)] += alpha
-        self._solve = _solver(M)
-
-    def solve(self, V: Array) -> tuple[Array, Array]:
-        """Return v' with M v' = r V, and r v', both of shape (n, k)."""
-        half = self._solve(self._root * V)
-        return half, self._root * half
-
-
-def _solver(M: Array) -> Callable[[Array], Array]:
-    """Factorise a symmetric matrix, which is seldom indefinite (a sigmoid is no true kernel)."""
-    try:
-        factor = linalg.cho_factor(M, lower=True)
-    except np.linalg.LinAlgError:
-        values, V = linalg.eigh(M)
-        size = np.abs(values)
-        if size.min() < _MIN_PIVOT**2 * size.max():
-            raise np.linalg.LinAlgError("the kernel matrix is nearly singular") from None
-        return lambda b: np.asarray(V @ ((V.T @ b) / values[:, None]))
-    pivots = np.diagonal(factor[0])
-    if pivots.min() < _MIN_PIVOT * pivots.max():
-        raise np.linalg.LinAlgError("the kernel matrix is nearly singular")
-    return lambda b: np.asarray(linalg.cho_solve(factor, b))
+    def __call__(self, X: Any, Z: Any) -> Array:
+        """Return k of every pair, (n, m)."""
+        return self.value(self.base(X, Z))
 
 
 @dataclass(frozen=True)
-class Adjoint:
-    """What a loss of kernel predictions depends on.
+class ThroughKernel:
+    """Slopes of a loss that depends on the values of a kernel.
 
     Attributes
     ----------
-    loss : float
-        Its value.
-    alpha : float
-        Its derivative in the penalty.
-    own, cross : ndarray of shape (n, n) and (m, n)
-        Its derivatives in the kernels of training pairs, and of test with training samples.
+    by_gamma, by_coef0 : float
+        In parameters of the kernel.
+    inputs : tuple of two ndarrays, or None
+        In both sets of samples; None if they are sparse, since these would be dense.
     """
 
-    loss: float
-    alpha: float
-    own: Array
-    cross: Array
+    by_gamma: float
+    by_coef0: float
+    inputs: tuple[Array, Array] | None
 
 
-def adjoint(
-    ridge: DualRidge, cross: Array, Y: Array, loss: Callable[[Array], tuple[float, Array]]
-) -> Adjoint:
-    """Fit, predict and go back.
+def through_kernel(
+    kernel: Kernel, q: Array, k: Array, weights: Array, X: Any, Z: Any
+) -> ThroughKernel:
+    """Return the derivatives of ``sum(weights * k)``; overwrites `weights`.
 
-    Parameters
-    ----------
-    ridge : DualRidge
-        Of the training samples.
-    cross : ndarray of shape (m, n)
-        Kernel of test with training samples.
-    Y : ndarray of shape (n, k)
-        Targets.
-    loss : callable
-        Predictions (m, k) to the loss and its slope in them.
+    With M = gamma weights dk/da: in samples, those of products x'z are M Z and M' X; those of
+    -|x - z|^2 are twice that, less 2 x_i sum_j M_ij and 2 z_j sum_i M_ij.
     """
-    c_half, c = ridge.solve(Y)
-    value, g = loss(cross @ c)
-    u_half, u = ridge.solve(cross.T @ g)
-    return Adjoint(value, -float((u_half * c_half).sum()), -u @ c.T, g @ c.T)
+    if kernel.name != "linear":
+        weights *= kernel.slope(q, k)
+    by_gamma = float(np.einsum("ij,ij->", weights, q))
+    by_coef0 = float(weights.sum()) if kernel.has_coef0 else 0.0
+    if is_sparse(X):
+        return ThroughKernel(by_gamma, by_coef0, None)
+    gamma = kernel.gamma if kernel.has_gamma else 1.0
+    if kernel.name == "laplacian":
+        in_X, in_Z = _apart(weights, X, Z)
+        return ThroughKernel(by_gamma, by_coef0, (gamma * in_X, gamma * in_Z))
+    in_X, in_Z = weights @ Z, weights.T @ X
+    if kernel.name == "rbf":
+        gamma *= 2
+        in_X -= weights.sum(axis=1)[:, None] * X
+        in_Z -= weights.sum(axis=0)[:, None] * Z
+    return ThroughKernel(by_gamma, by_coef0, (gamma * in_X, gamma * in_Z))
+
+
+def _apart(weights: Array, X: Array, Z: Array) -> tuple[Array, Array]:
+    """Return the slopes of ``-sum(weights * |x - z|_1)`` in X and Z."""
+    in_X, in_Z = np.empty_like(X), np.empty_like(Z)
+    for j in range(X.shape[1]):  # not at once: n m p numbers may be too many
+        towards = weights * np.sign(X[:, j, None] - Z[:, j])
+        in_X[:, j], in_Z[:, j] = -towards.sum(axis=1), towards.sum(axis=0)
+    return in_X, in_Z

@@ -1,0 +1,380 @@
+"""Multinomial logistic regression: its optimum, and the adjoint solve at it.
+
+The inner problem, with c the weights of samples and eta = X W + b (n, k)::
+
+    min over W, b of  sum_i c_i (log sum_j exp eta_ij - eta_i,y_i) + a1 |W|_1 + a2 / 2 |W|^2
+
+With P the softmax of eta and Y the classes as rows of zeros and a one, the slope of the data term
+in eta is G = c (P - Y), and its curvature maps t (n, k) to c (P t - P rowsum(P t)).
+
+Coefficients and intercepts are one array T (p + 1, k), the intercepts last; without them (p, k).
+A constant added to all the intercepts changes nothing: their mean is held where the fit left it,
+so the adjoint is of mean zero too. With a2 = 0 the same is so of a feature that all classes use.
+
+The l1 penalty is dealt with by turns: a proximal step, which finds the support, and Newton's on
+that support, which are projected on the orthant [1].
+
+[1] G. Andrew and J. Gao, "Scalable training of L1-regularized log-linear models", ICML 2007.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg, sparse
+from scipy.special import log_softmax
+
+from tunein._math.implicit import conjugate_gradients
+from tunein._math.losses import Array
+
+Mask = NDArray[np.bool_]
+
+# Unknowns for which the curvature is factorised: at once, and if its diagonal preconditions badly.
+_MAX_DENSE, _MAX_HARD = 800, 2500
+
+# Numbers in one chunk of rows while the curvature is put together.
+_CHUNK = 2_000_000
+
+# Newton steps at most, and the part of the objective below which one promises nothing.
+_MAX_STEPS, _NOTHING = 300, 1e-21
+
+# How far each step, and the adjoint, is solved; rounds of conjugate gradients after which the factor
+# that preconditions them is out of date, and after which a diagonal that does is bad.
+_STEP, _ADJOINT, _STALE, _BAD = 1e-3, 1e-11, 12, 30
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """The inner problem.
+
+    Attributes
+    ----------
+    X : {ndarray, sparse matrix} of shape (n, p)
+        Features.
+    Y : ndarray of shape (n, k)
+        A one in the column of each sample's class.
+    c : ndarray of shape (n,)
+        Weights of samples.
+    a1, a2 : float
+        Penalties of the absolute values and of half the squares of coefficients.
+    intercept : bool
+        Whether there are intercepts; they are not penalised.
+    """
+
+    X: Any
+    Y: Array
+    c: Array
+    a1: float
+    a2: float
+    intercept: bool
+
+    def decisions(self, T: Array) -> Array:
+        """Return ``X W + b``."""
+        if not self.intercept:
+            return np.asarray(self.X @ T)
+        return np.asarray(self.X @ T[:-1] + T[-1])
+
+    def back(self, A: Array) -> Array:
+        """Return the transpose of `decisions` of A (n, k)."""
+        if not self.intercept:
+            return np.asarray(self.X.T @ A)
+        return np.vstack([self.X.T @ A, A.sum(axis=0)])
+
+    def coefficients(self, T: Array) -> Array:
+        """Return the part of T that is penalised, a view."""
+        return T[:-1] if self.intercept else T
+
+    def penalised(self, T: Array, by: Array, factor: float) -> Array:
+        """Return T with ``factor * by`` added to all but the intercepts, in place."""
+        inner = self.coefficients(T)
+        inner += factor * self.coefficients(by)
+        return T
+
+    @cached_property
+    def _truth(self) -> NDArray[np.intp]:
+        return np.argmax(self.Y, axis=1)
+
+    def at(self, T: Array) -> State:
+        """Evaluate the problem at T."""
+        logs = log_softmax(self.decisions(T), axis=1)
+        data = -float(self.c @ np.take_along_axis(logs, self._truth[:, None], 1)[:, 0])
+        W = self.coefficients(T)
+        value = data + self.a1 * float(np.abs(W).sum()) + self.a2 / 2 * float((W * W).sum())
+        return State(self, T, value, np.exp(logs))
+
+
+@dataclass(frozen=True)
+class State:
+    """The problem at a point: the objective, and the chances P (n, k) of classes."""
+
+    problem: Softmax
+    T: Array
+    value: float
+    P: Array
+
+    @cached_property
+    def pull(self) -> Array:
+        """The slope of the objective's data term in eta (n, k)."""
+        return self.problem.c[:, None] * (self.P - self.problem.Y)
+
+    @cached_property
+    def smooth(self) -> Array:
+        """The slope of all but the l1 penalty in T."""
+        return self.problem.penalised(self.problem.back(self.pull), self.T, self.problem.a2)
+
+    def bend(self, t: Array) -> Array:
+        """Return the curvature of the data term in eta times t (n, k)."""
+        Pt = self.P * t
+        Pt -= self.P * Pt.sum(axis=1, keepdims=True)
+        Pt *= self.problem.c[:, None]
+        return Pt
+
+    def curvature(self, V: Array) -> Array:
+        """Return the curvature of all but the l1 penalty times V."""
+        problem = self.problem
+        return problem.penalised(problem.back(self.bend(problem.decisions(V))), V, problem.a2)
+
+    def distance(self) -> Array:
+        """Return the least slope in T that the l1 penalty leaves."""
+        F = self.smooth.copy()
+        W, slope = (self.problem.coefficients(A) for A in (self.T, F))
+        a1 = self.problem.a1
+        at_zero = np.sign(slope) * np.maximum(np.abs(slope) - a1, 0.0)
+        slope[...] = np.where(W != 0, slope + a1 * np.sign(W), at_zero)
+        return F
+
+
+@dataclass(frozen=True)
+class SoftmaxOptimum:
+    """Where a `Softmax` is least, with what its adjoint needs.
+
+    Attributes
+    ----------
+    state : State
+        The problem there.
+    support : ndarray of bool of the shape of T
+        Intercepts, and coefficients that are not held at zero.
+    precondition : callable
+        An approximate inverse of the curvature on the support.
+    """
+
+    state: State
+    support: Mask
+    precondition: Callable[[Array], Array]
+
+    def adjoint(self, V: Array) -> tuple[Array, Array]:
+        """Return U, and the curvature of eta times the decisions of U, for slopes V in T."""
+        state, free = self.state, _levels(self.state.problem, self.support)
+        U, _ = _solve(state, self.support, self.precondition, _centred(V * self.support, free),
+                      _ADJOINT, 2000)  # fmt: skip
+        U = _centred(U, free)
+        return U, state.bend(state.problem.decisions(U))
+
+
+def softmax_optimum(problem: Softmax, T: Array) -> SoftmaxOptimum | None:
+    """Go from a fit to the optimum; None if that is not found.
+
+    Newton's steps on the support, by conjugate gradients; those are preconditioned by the factor
+    of the curvature where it was last needed.
+    """
+    state, support = problem.at(T), _support(problem, T)
+    precondition: Callable[[Array], Array] | None = None
+    promised, rounds = np.inf, 0
+    for _ in range(_MAX_STEPS):
+        if precondition is None:
+            precondition = _preconditioner(
+                state, support, _MAX_HARD if rounds > _BAD else _MAX_DENSE
+            )
+        free = _levels(problem, support)
+        F = _centred(state.distance() * support, free)
+        step, rounds = _solve(state, support, precondition, F, _STEP, 200)
+        before, promised = promised, float((F * step).sum())
+        still = promised <= max(_NOTHING, 1e-15 * (promised > before / 4)) * abs(state.value)
+        if still and not _beyond(state, support):
+            return SoftmaxOptimum(state, support, precondition)
+        whole = still
+        if not still:
+            state, whole = _searched(state, _centred(step, free), promised)
+        if whole and _beyond(state, support):
+            state, promised = _proximal(state), np.inf
+        now = _support(problem, state.T)
+        if rounds > _STALE or not np.array_equal(now, support):
+            precondition = None
+        support = now
+    return None
+
+
+def _support(problem: Softmax, T: Array) -> Mask:
+    support = np.ones(T.shape, dtype=bool)
+    if problem.a1 > 0:
+        problem.coefficients(support)[...] = problem.coefficients(T) != 0
+    return support
+
+
+def _beyond(state: State, support: Mask) -> bool:
+    """Return whether the slope of a coefficient held at zero is beyond the penalty."""
+    return bool(np.any(np.abs(state.distance()[~support]) > 1e-7 * state.problem.a1))
+
+
+def _searched(state: State, step: Array, promised: float) -> tuple[State, bool]:
+    """Take the first of the steps 1, 1/2, ... that lowers the objective, within the orthant.
+
+    Below the step at which the first sign would change, that one: its coefficient becomes zero.
+    Returns also whether it is the whole step, and no sign changed.
+    """
+    problem, size = state.problem, 1.0
+    first = _first_crossing(state, step) if problem.a1 > 0 else 0.0
+    while size > 1e-8:
+        T = state.T - size * step
+        crossed = False
+        if problem.a1 > 0:
+            W = problem.coefficients(T)
+            over = problem.coefficients(state.T) * W < 0
+            W[over] = 0.0
+            crossed = bool(over.any())
+        new = problem.at(T)
+        if new.value <= state.value - 1e-4 * size * promised or promised < 1e-13 * abs(state.value):
+            return new, size == 1 and not crossed
+        size = first if size / 2 < first < size else size / 2
+    return state, False
+
+
+def _first_crossing(state: State, step: Array) -> float:
+    """Return the part of a step after which the first coefficient is zero; one if none is."""
+    W, move = (state.problem.coefficients(A) for A in (state.T, step))
+    towards = W * move > 0
+    return float(np.min(W[towards] / move[towards], initial=1.0)) * (1 + 1e-12)
+
+
+def _proximal(state: State) -> State:
+    """Take a step down the slope and shrink: the longest that a quadratic above accepts."""
+    problem, F = state.problem, state.smooth
+    # Curvature along the slope is a first guess at that of all directions.
+    rate = float((F * state.curvature(F)).sum()) / max(float((F * F).sum()), 1e-300)
+    rate = max(rate, 1e-12)
+    for _ in range(60):
+        T = state.T - F / rate
+        W = problem.coefficients(T)
+        W[...] = np.sign(W) * np.maximum(np.abs(W) - problem.a1 / rate, 0.0)
+        new, move = problem.at(T), T - state.T
+        above = float((F * move).sum()) + rate / 2 * float((move * move).sum())
+        if _without_l1(new) <= _without_l1(state) + above + 1e-14 * abs(state.value):
+            return new if new.value <= state.value else state
+        rate *= 2
+    return state
+
+
+def _without_l1(state: State) -> float:
+    W = state.problem.coefficients(state.T)
+    return state.value - state.problem.a1 * float(np.abs(W).sum())
+
+
+def _levels(problem: Softmax, support: Mask) -> Mask:
+    """Return the rows of T to which a constant can be added for nothing."""
+    free = np.zeros(len(support), dtype=bool)
+    if problem.a2 == 0:
+        free[:] = support.all(axis=1)
+    if problem.intercept:
+        free[-1] = True
+    return free
+
+
+def _centred(V: Array, free: Mask) -> Array:
+    V = V.copy()
+    V[free] -= V[free].mean(axis=1, keepdims=True)
+    return V
+
+
+def _solve(
+    state: State,
+    support: Mask,
+    precondition: Callable[[Array], Array],
+    V: Array,
+    tol: float,
+    max_rounds: int,
+) -> tuple[Array, int]:
+    """Solve for the curvature on the support, features that no class uses left out."""
+    rows = support.any(axis=1)
+    if rows.all():
+        return conjugate_gradients(
+            lambda A: state.curvature(A) * support, V, precondition, tol, max_rounds
+        )
+    features = np.flatnonzero(state.problem.coefficients(rows))
+    small = replace(state.problem, X=state.problem.X[:, features])
+    inside = State(small, state.T[rows], state.value, state.P)
+    mask = support[rows]
+    U = np.zeros_like(V)
+    U[rows], rounds = conjugate_gradients(
+        lambda A: inside.curvature(A) * mask, V[rows], precondition, tol, max_rounds
+    )
+    return U, rounds
+
+
+# --------------------------------------------------------------------- preconditioners
+# Each works on the rows of T that are used.
+
+
+def _preconditioner(state: State, support: Mask, max_dense: int) -> Callable[[Array], Array]:
+    rows = support.any(axis=1)
+    mask = support[rows]
+    features = np.flatnonzero(state.problem.coefficients(rows))
+    X = state.problem.X
+    X = X if len(features) == X.shape[1] else X[:, features]
+    if mask.sum() <= max_dense:
+        return _factor(state, X, mask, _levels(state.problem, support)[rows])
+    c, P, problem = state.problem.c, state.P, state.problem
+    squares = X.multiply(X) if sparse.issparse(X) else X * X
+    bend = c[:, None] * P * (1 - P)
+    diagonal = np.asarray(squares.T @ bend) + problem.a2
+    if problem.intercept:
+        diagonal = np.vstack([diagonal, bend.sum(axis=0)])
+    diagonal += 1e-12 * diagonal.max()
+    return lambda V: np.asarray(V / diagonal)
+
+
+def _factor(state: State, X: Any, mask: Mask, free: Mask) -> Callable[[Array], Array]:
+    """Factorise the curvature on the support, with a constant's freedom taken away.
+
+    With q = sqrt(c) P it is the blocks X' diag(c P_j) X of each class j, less M' M for
+    M_i,(f,j) = x_if q_ij.
+    """
+    problem, P = state.problem, state.P
+    k = P.shape[1]
+    row, column = np.nonzero(mask)  # the unknowns, feature by feature
+    H = np.zeros((len(row), len(row)))
+    chunk = max(1, _CHUNK // max(len(row), 1))
+    for start in range(0, len(P), chunk):
+        part = slice(start, start + chunk)
+        A = np.asarray(X[part].toarray() if sparse.issparse(X) else X[part], dtype=np.float64)
+        if problem.intercept:
+            A = np.hstack([A, np.ones((len(A), 1))])
+        root = np.sqrt(problem.c[part])[:, None]
+        M = A[:, row] * (root * P[part])[:, column]
+        H -= M.T @ M
+        for j in range(k):
+            at = np.flatnonzero(column == j)
+            B = A[:, row[at]] * (root * np.sqrt(P[part, j : j + 1]))
+            H[np.ix_(at, at)] += B.T @ B
+    intercept = row == len(mask) - 1 if problem.intercept else np.zeros(len(row), dtype=bool)
+    diagonal = np.diagonal(H).copy()
+    H[np.diag_indices_from(H)] += np.where(intercept, 0.0, problem.a2)
+    for level in np.flatnonzero(free):
+        at = np.flatnonzero(row == level)
+        H[np.ix_(at, at)] += max(float(diagonal[at].mean()), 1e-300)
+    scale = np.sqrt(np.maximum(np.diagonal(H), 1e-300))
+    H /= scale
+    H /= scale[:, None]
+    H[np.diag_indices_from(H)] += 1e-13  # a factor that only preconditions may be off by this
+    factor = linalg.cho_factor(H, lower=True, overwrite_a=True, check_finite=False)
+
+    def precondition(V: Array) -> Array:
+        U = np.zeros_like(V)
+        U[mask] = linalg.cho_solve(factor, V[mask] / scale, check_finite=False) / scale
+        return U
+
+    return precondition
