@@ -158,12 +158,12 @@ def _primal(
         ts.append(at.bend * t)
         by_C -= float(t @ at.pull) / float(estimator.C)
         by_epsilon += float(ts[-1] @ np.sign(at.pull))
-    inputs = None
-    if not is_sparse(X):
-        w, u = np.stack([at.w for at in optima], axis=1), np.stack(us, axis=1)
-        pull = np.stack([at.pull for at in optima], axis=1)
-        dX, dZ = input_slopes(g, w, u, pull, np.stack(ts, axis=1))
-        inputs = dX[:, : train.X.shape[1]], dZ[:, : train.X.shape[1]]
+    w, u = np.stack([at.w for at in optima], axis=1), np.stack(us, axis=1)
+    pull = np.stack([at.pull for at in optima], axis=1)
+    inputs = input_slopes(X, g, w, u, pull, np.stack(ts, axis=1))
+    if inputs is not None:  # but those of the constant feature
+        p = train.X.shape[1]
+        inputs = inputs[0][:, :p], inputs[1][:, :p]
     return HyperGradient(value, {"C": by_C, "epsilon": by_epsilon}, inputs)
 
 
