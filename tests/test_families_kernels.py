@@ -47,7 +47,7 @@ def agrees(estimator, names, target=y, **kwargs):
 # --------------------------------------------------------------------- kernel ridge
 
 
-@pytest.mark.parametrize("alpha, gamma, coef0", POINTS)
+@pytest.mark.parametrize(("alpha", "gamma", "coef0"), POINTS)
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_kernel_ridge(kernel, alpha, gamma, coef0):
     estimator = KernelRidge(kernel=kernel, alpha=alpha, gamma=gamma, coef0=coef0, degree=2)
@@ -55,7 +55,7 @@ def test_kernel_ridge(kernel, alpha, gamma, coef0):
     agrees(estimator, KERNELS[kernel], sample_weight=WEIGHTS)
 
 
-@pytest.mark.parametrize("alpha, gamma", [(1, 0.01), (2, 0.02), (5, 0.03), (10, 0.05)])
+@pytest.mark.parametrize(("alpha", "gamma"), [(1, 0.01), (2, 0.02), (5, 0.03), (10, 0.05)])
 def test_a_sigmoid_is_no_true_kernel_and_has_slopes_all_the_same(alpha, gamma):
     estimator = KernelRidge(kernel="sigmoid", alpha=alpha, gamma=gamma, coef0=0.5)
     agrees(estimator, {"alpha", "gamma", "coef0"})
@@ -184,14 +184,17 @@ PROCESSES = [
         {"k1__length_scale", "k1__alpha", "k2__sigma_0"},
     ),
     (gp.Matern(1.5, nu=2.5) * gp.ConstantKernel(3.0), {"k1__length_scale", "k2__constant_value"}),
-    (gp.ExpSineSquared(1.2, 6.0) + gp.RBF(2.0), {"k1__length_scale", "k1__periodicity", "k2__length_scale"}),
+    (
+        gp.ExpSineSquared(1.2, 6.0) + gp.RBF(2.0),
+        {"k1__length_scale", "k1__periodicity", "k2__length_scale"},
+    ),
     (gp.RBF(3.0) ** 2, {"kernel__length_scale"}),
     (gp.Matern(1.5, nu=0.9), {"length_scale"}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("normalize_y", [False, True])
-@pytest.mark.parametrize("kernel, names", PROCESSES, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("kernel", "names"), PROCESSES, ids=lambda value: str(value)[:30])
 def test_gaussian_process(kernel, names, normalize_y):
     names = {f"kernel__{name}" for name in names} | {"alpha"}
     for alpha in (0.01, 0.05, 0.3, 1.0):
