@@ -48,24 +48,26 @@ class Samples:
 class HyperGradient:
     """A loss on test samples, and its derivative in hyperparameters.
 
-    Attributes
+    Parameters
     ----------
     loss : float
         The loss at the inner optimum.
     gradient : dict of str to float
         Its derivative in each parameter, in the parameter's own units.
-    inputs : tuple of two ndarrays of the shapes of X, or None
+    inputs : tuple of two ndarrays of the shapes of X, default=None
         Its derivative in the training and the test samples, for transformers in front; None if
         the rule does not say.
-    flat : dict of str to (float, int)
+    flat : dict of str to (float, int), default=<factory>
         Where the loss does not change with a parameter, as with a penalty beyond which all
         coefficients are zero: the value from which on that is so, and 1 for upwards from there,
-        -1 for downwards.
+        -1 for downwards. Empty unless given.
+
+    See Also
+    --------
+    register_hypergradient : What the rule of an estimator returns this to.
 
     Examples
     --------
-    What the rule of an estimator returns for a fold; see ``register_hypergradient``.
-
     >>> from tunein import HyperGradient
     >>> HyperGradient(0.25, {"alpha": -0.5}).gradient
     {'alpha': -0.5}
@@ -78,7 +80,18 @@ class HyperGradient:
 
     @classmethod
     def mean(cls, folds: Sequence[HyperGradient]) -> HyperGradient:
-        """Average over folds; flat is what is so on all of them."""
+        """Average over folds; flat is what is so on all of them.
+
+        Parameters
+        ----------
+        folds : sequence of HyperGradient
+            One for each fold.
+
+        Returns
+        -------
+        mean : HyperGradient
+            Without slopes in samples; with those parameters that all folds have.
+        """
         flat: dict[str, tuple[float, int]] = {}
         for name in set.intersection(*(set(fold.flat) for fold in folds)):
             ends = [fold.flat[name][0] for fold in folds]

@@ -40,7 +40,7 @@ _ROUNDING = 1e-14
 
 
 def register_hypergradient(
-    cls: type,
+    estimator_class: type,
     *,
     params: Sequence[str] | Callable[[Any], set[str]],
     output: Output,
@@ -67,7 +67,7 @@ def register_hypergradient(
 
     Parameters
     ----------
-    cls : type
+    estimator_class : type
         The estimator class. Subclasses inherit the rule unless they have a ``fit`` of their own.
     params : sequence of str, or callable
         Hyperparameters that the rule differentiates by; or ``params(estimator)``, which returns a
@@ -95,9 +95,9 @@ def register_hypergradient(
     Raises
     ------
     TypeError
-        If `cls` is not an estimator class, or an argument is of the wrong type.
+        If `estimator_class` is none, or an argument is of the wrong type.
     ValueError
-        If `cls` has not the `params`, or there is no such `output` or `proxy`.
+        If the class has not the `params`, or there is no such `output` or `proxy`.
 
     See Also
     --------
@@ -139,7 +139,7 @@ def register_hypergradient(
     >>> check_hypergradient(ShrunkenMean(alpha=0.5), X, y).ok
     True
     """
-    _check_class(cls, params)
+    _check_class(estimator_class, params)
     if output not in ("target", "decision"):
         raise ValueError(f"output must be 'target' or 'decision'; got {output!r}.")
     accepted = sorted(name for name, (of, _) in LOSSES.items() if of == output)
@@ -152,19 +152,27 @@ def register_hypergradient(
 
     def keep(rule: RuleFunction) -> RuleFunction:
         _check_signature(rule)
-        return register(cls, params=params, output=output, proxy=proxy, lacks=lacks, inputs=inputs)(
-            rule
+        taught = register(
+            estimator_class,
+            params=params,
+            output=output,
+            proxy=proxy,
+            lacks=lacks,
+            inputs=inputs,
         )
+        return taught(rule)
 
     return keep
 
 
 def _check_class(cls: Any, params: Any) -> None:
     if not isinstance(cls, type):
-        raise TypeError(f"cls must be an estimator class; got {cls!r}, which is no class.")
+        raise TypeError(f"estimator_class must be a class; got {cls!r}.")
     missing = [name for name in ("fit", "get_params") if not callable(getattr(cls, name, None))]
     if missing:
-        raise TypeError(f"cls must be an estimator class; {cls.__name__} is missing {missing}.")
+        raise TypeError(
+            f"estimator_class must be that of an estimator; {cls.__name__} is missing {missing}."
+        )
     if callable(params):
         return
     if isinstance(params, str) or not isinstance(params, Iterable):
@@ -293,7 +301,8 @@ def check_hypergradient(
 
     At the parameters that the estimator has, its rule says how the mean loss of the test folds
     changes with each of them. Clones with the parameter a little higher and a little lower are
-    fitted too, and the difference of their losses says it as well. The loss that the rule states
+    fitted too, and the difference of their losses says it as well; at an end of what is allowed,
+    clones on the other side only. The loss that the rule states
     is also compared with that of what the fits predict.
 
     Parameters
@@ -313,9 +322,9 @@ def check_hypergradient(
         Name of the loss. None for that which the rule has as its proxy.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of samples in the fit, of a pipeline's last step, and in the loss.
-    rtol : float, default=1e-4
+    rtol : float, default=0.0001
         How much of the larger of the two a hypergradient and a difference may be apart.
-    step : float, default=1e-4
+    step : float, default=0.0001
         Of the differences, relative to the parameter's value.
 
     Returns
@@ -369,13 +378,37 @@ def check_hypergradient(
     for name in names:
         value = float(estimator.get_params()[name])
         h = step * (abs(value) or 1.0)
-        above, below = (folds.at({name: value + way * h}, ())[0].loss for way in (1, -1))
+        slope = _difference(folds, name, value, h, found.loss)
         rounding = _ROUNDING * abs(found.loss) / h
-        comparisons.append(
-            _compare(name, value, found.gradient[name], (above - below) / (2 * h), rtol, rounding)
-        )
+        comparisons.append(_compare(name, value, found.gradient[name], slope, rtol, rounding))
     label = type(chain.last).__name__
     return Report(label, descended.name, found.loss, fitted, tuple(comparisons))
+
+
+def _difference(folds: _Folds, name: str, value: float, h: float, here: float) -> float:
+    """Return the central difference of the loss; at an end of what is allowed, that inwards.
+
+    The latter takes two points on one side, and is in error by h^2 as the central one is.
+    """
+
+    def loss(at: float) -> float | Exception:
+        try:
+            return folds.at({name: at}, ())[0].loss
+        except (ValueError, TypeError) as error:  # as fits raise for what they do not allow
+            error.add_note(f"While refitting with {name}={at:.6g}; it is {value:.6g}.")
+            return error
+
+    above, below = loss(value + h), loss(value - h)
+    if isinstance(above, float) and isinstance(below, float):
+        return (above - below) / (2 * h)
+    if isinstance(above, Exception) and isinstance(below, Exception):
+        raise above
+    way, near = (1, above) if isinstance(above, float) else (-1, below)
+    far = loss(value + 2 * way * h)
+    if isinstance(far, Exception):
+        raise far
+    assert isinstance(near, float)
+    return way * (4 * near - far - 3 * here) / (2 * h)
 
 
 def _compare(
@@ -455,9 +488,6 @@ class _Folds:
             raise ValueError(
                 f"The hypergradient of {type(chain.last).__name__} is missing {error}."
             ) from error
-        except Exception as error:
-            error.add_note(f"While fitting and asking with {params or 'the parameters as set'}.")
-            raise
         return found, self._fitted(estimator, other)
 
     def _samples(self, estimator: Any, rows: Any, train: Any) -> Samples:
