@@ -16,7 +16,7 @@ from tunein._docstrings import with_common_sections
 from tunein._families import LOSSES, HyperGradient
 from tunein._history import History, Known, Trial
 from tunein._math.acquisition import LogEI, maximise
-from tunein._math.descent import Step, line_step, region_step
+from tunein._math.descent import Step, has_one_valley, line_step, region_step
 from tunein._math.design import sobol
 from tunein._math.slopes import SlopedGaussianProcess
 from tunein._probe import Differentiable, FoldProbe, descended
@@ -36,7 +36,7 @@ _N_BEST = 5
 _WORTHWHILE = 0.03
 
 # Part of the loss that must be expected elsewhere for another descent to start there.
-_WORTH_A_JOURNEY = 0.01
+_WORTH_A_JOURNEY = 0.02
 
 # Losses less than this part of the usual one are as good as none: their logarithm says nothing.
 _LEAST_LOSS = 1e-9
@@ -244,9 +244,12 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         if len(known.pending):  # a start of another descent, while the workers have room
             return space.untried(rng, 1, known.tried)[0], known.note
         if seen.on_line:
-            step = line_step(seen.x[:, 0], seen.z, seen.slopes[:, 0], seen.flat[:, 0])
+            j = seen.free[0]
+            step = line_step(seen.x, seen.z, seen.slopes, seen.flat, j)
             if step.promise > self.tol:
                 return _fresh(space, step, known)
+            if has_one_valley(seen.x[:, j], seen.slopes[:, j]):
+                return None
         model = SlopedGaussianProcess(
             seen.x, -seen.z, -seen.slopes, space.kinds, space.n_levels, seen.start(known.note)
         )

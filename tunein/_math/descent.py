@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from tunein._math.losses import Array
@@ -31,6 +32,9 @@ _END = 0.02
 # Part of an interval that a cubic's minimum keeps from both ends, so that no step is wasted.
 _INSIDE = 0.02
 
+# Slopes that keep this part of what they were from one step to the next have hardly changed.
+_HARDLY = 0.5
+
 # Radius of the trust region: first, least and most.
 _RADIUS, _LEAST_RADIUS, _MOST_RADIUS = 0.25, 0.01, 1.0
 
@@ -39,6 +43,12 @@ _KEPT_LITTLE, _KEPT_MUCH = 0.1, 0.5
 
 # Starts of the minimisation within the region, beside its centre.
 _N_STARTS = 4
+
+
+def has_one_valley(x: Array, g: Array) -> bool:
+    """Tell whether slopes g at points x of a line fall to one minimum and rise from it."""
+    signs = np.sign(g[np.argsort(x, kind="stable")])
+    return bool(np.all(np.diff(signs[signs != 0]) >= 0))
 
 
 @dataclass(frozen=True)
@@ -60,21 +70,26 @@ class Step:
     note: Mapping[str, Any]
 
 
-def line_step(x: Array, z: Array, g: Array, flat: Array) -> Step:
-    """Return the next point on a line.
+def line_step(points: Array, z: Array, slopes: Array, flats: Array, j: int) -> Step:
+    """Return the next point on the line along coordinate `j`.
 
     Parameters
     ----------
-    x, z, g : ndarray of shape (n,)
-        Points, log losses and slopes.
-    flat : ndarray of shape (n,)
-        Where z is constant from a point `flat` on, past x: that point; NaN elsewhere.
+    points, slopes : ndarray of shape (n, c)
+        Points and slopes.
+    z : ndarray of shape (n,)
+        Log losses.
+    flats : ndarray of shape (n, c)
+        Where z is constant from a place on, past the point: that place; NaN elsewhere.
+    j : int
+        The only coordinate that differs.
 
     Returns
     -------
     step : Step
         Of promise zero if no better point is in sight.
     """
+    x, g, flat = points[:, j], slopes[:, j], flats[:, j]
     here = np.where(np.isnan(flat), x, flat)
     order = np.argsort(here, kind="stable")
     order = order[np.append(True, np.diff(here[order]) > 1e-9)]
@@ -86,12 +101,14 @@ def line_step(x: Array, z: Array, g: Array, flat: Array) -> Step:
     options = [
         _cubic(here[i], here[i + 1], z[i : i + 2], g[i : i + 2]) for i in range(len(here) - 1)
     ]
-    options += [_outward(here, z, g, low, -1), _outward(here, z, g, high, 1)]
+    is_flat = np.isfinite(flat) | (len(z) == 1)
+    options += [_outward(here, z, g, is_flat, low, -1), _outward(here, z, g, is_flat, high, 1)]
+    options = [_not_creeping(here, g, option) for option in options]
     sought = [(value, place) for value, place in options if value < best]
-    if not sought:
-        return Step(here[[int(z.argmin())]], 0.0, {})
-    value, place = min(sought)
-    return Step(np.array([place]), best - value, {})
+    value, place = min(sought, default=(best, float(here[int(z.argmin())])))
+    point = points[0].copy()
+    point[j] = place
+    return Step(point, best - value, {})
 
 
 def _cubic(a: float, b: float, z: Array, g: Array) -> tuple[float, float]:
@@ -111,15 +128,39 @@ def _cubic(a: float, b: float, z: Array, g: Array) -> tuple[float, float]:
     return float(values[i]), a + h * float(t[i])
 
 
-def _outward(x: Array, z: Array, g: Array, end: float, way: int) -> tuple[float, float]:
+def _not_creeping(x: Array, g: Array, option: tuple[float, float]) -> tuple[float, float]:
+    """Step at least twice as far as before, where slopes have hardly changed since.
+
+    Where the loss bends sharply, as where coefficients leave zero, cubics promise to be there at
+    once and come closer by ever smaller steps.
+    """
+    value, place = option
+    i = int(np.searchsorted(x, place))
+    if not 0 < i < len(x):
+        return option
+    for near, before, far in ((i - 1, i - 2, i), (i, i + 1, i - 1)):
+        if 0 <= before < len(x) and g[near] * g[before] > 0:
+            step = x[near] - x[before]
+            is_downhill = g[near] * step < 0
+            if is_downhill and abs(g[near]) > _HARDLY * abs(g[before]):
+                least = min(2 * abs(step), abs(x[far] - x[near]) / 2)
+                if abs(place - x[near]) < least:
+                    return value, float(x[near] + np.sign(step) * least)
+    return option
+
+
+def _outward(
+    x: Array, z: Array, g: Array, is_flat: NDArray[np.bool_], end: float, way: int
+) -> tuple[float, float]:
     """Return what may be gained beyond the outermost point on one side, and where to look.
 
-    The value is the bound that the slope sets, if the slope only becomes gentler.
+    The value is the bound that the slope sets, if the slope only becomes gentler; beyond the edge
+    of a plateau nothing is known.
     """
     i, j = (0, 1) if way < 0 else (-1, -2)
     room = (end - x[i]) * way
     fall = -g[i] * way
-    if room <= 1e-9 or fall < 0 or (fall == 0 and len(x) > 1):
+    if room <= 1e-9 or fall < 0 or (fall == 0 and not is_flat[i]):
         return math.inf, end
     step = _FIRST_STEP
     if len(x) > 1 and -g[j] * way > fall > 0:  # slopes meet zero where the secant does
@@ -129,7 +170,7 @@ def _outward(x: Array, z: Array, g: Array, end: float, way: int) -> tuple[float,
     if step > room - _END:
         # the middle of what is left is sooner right than the end, unless it is close
         place = end if room < _LEAST_STEP or len(x) > 1 else x[i] + way * room / 2
-    return float(z[i] - max(fall, 1e-12) * room), float(place)
+    return float(z[i] - fall * room) if fall else -math.inf, float(place)
 
 
 def region_step(
