@@ -2,6 +2,7 @@
 
 from tunein._bayes import BayesSearchCV
 from tunein._dimensions import Categorical, Choice, Integer, Real
+from tunein._families import HyperGradient, check_hypergradient, register_hypergradient
 from tunein._hypergrad import HyperGradSearchCV
 from tunein._tpe import TPESearchCV
 
@@ -10,8 +11,11 @@ __all__ = [
     "Categorical",
     "Choice",
     "HyperGradSearchCV",
+    "HyperGradient",
     "Integer",
     "Real",
     "TPESearchCV",
+    "check_hypergradient",
+    "register_hypergradient",
 ]
 __version__ = "0.1.0.dev0"

@@ -16,8 +16,8 @@ from tunein._docstrings import with_common_sections
 from tunein._families import LOSSES, HyperGradient
 from tunein._history import History, Known, Trial
 from tunein._math.acquisition import LogEI, maximise
-from tunein._math.downhill import Step, has_one_valley, line_step, region_step
 from tunein._math.design import sobol
+from tunein._math.downhill import Step, has_one_valley, line_step, region_step
 from tunein._math.slopes import SlopedGaussianProcess
 from tunein._probe import Differentiable, FoldProbe, descended
 from tunein._search import BaseSequentialSearchCV, Job

@@ -148,7 +148,9 @@ def _lacks_ratio(estimator: Any) -> set[str]:
         and len(getattr(estimator, "classes_", ())) == 2
     ):
         raise NoHypergradient("two classes by multi_class='multinomial'")
-    return set() if penalty in ("deprecated", "elasticnet") else {"l1_ratio"}
+    # Other solvers know one or two values of it only.
+    varies = penalty in ("deprecated", "elasticnet") and estimator.solver == "saga"
+    return set() if varies else {"l1_ratio"}
 
 
 @register(
