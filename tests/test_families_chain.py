@@ -175,6 +175,19 @@ def test_steps_after_the_one_that_moves_are_fitted_again():
         agrees(model, {"nystroem__gamma", "ridge__alpha"})
 
 
+def test_a_kernel_so_narrow_that_nothing_moves():
+    for gamma in (1e4, 1e6):
+        front = Nystroem(gamma=gamma, n_components=20, random_state=0)
+        found = ask(make_pipeline(StandardScaler(), front, Ridge()), ["nystroem__gamma"])
+        assert abs(found.gradient["nystroem__gamma"]) * gamma < 1e-9 * found.loss
+
+
+def test_features_of_great_size_make_samplers_bend_fast():
+    front = RBFSampler(gamma=0.01, n_components=15, random_state=1)
+    model = make_pipeline(front, Ridge())
+    agrees(model, {"rbfsampler__gamma"}, A=300 * X, params=["rbfsampler__gamma"], step=1e-6)
+
+
 def test_two_that_move():
     names = {"nystroem__gamma", "rbfsampler__gamma", "ridge__alpha"}
     model = make_pipeline(

@@ -11,6 +11,7 @@ either side of theta. The model is not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,11 +35,11 @@ from tunein._math.matrices import inner_product, squares
 
 # Steps of differences, relative to the parameter. The first serves where transformers are smooth
 # and their rounding is felt; the others where they bend fast, or jump not far off.
-_STEPS = (1e-3, 1e-4, 1e-5)
+_STEPS = (1e-2, 1e-3, 1e-4, 1e-5)
 
-# A difference is believed if half the step changes no more of it; and of what it could be at most,
-# where it happens to be zero.
-_AGREEMENT, _OF_MOST = 1e-3, 1e-6
+# A difference is believed if half the step changes no more of it; where it happens to be zero, of
+# what it could be at most; and of the samples, over the step, where it is rounding only.
+_AGREEMENT, _OF_MOST, _ROUNDING = 1e-3, 1e-6, 1e-14
 
 
 @dataclass(frozen=True)
@@ -215,14 +216,18 @@ class _Moved:
             h = step * (abs(value) or 1.0)
             coarse, _ = self._difference(value, h)
             fine, most = self._difference(value, h / 2)
-            if abs(coarse - fine) <= _AGREEMENT * abs(fine) + _OF_MOST * most:
+            if abs(coarse - fine) <= _AGREEMENT * abs(fine) + most:
                 # The error of either is in h^2; this combination of both has none of that order.
                 return (4 * fine - coarse) / 3
         raise NoHypergradient(f"a smooth transformer: what it makes of samples jumps with {name}")
 
     def _difference(self, value: float, h: float) -> tuple[float, float]:
-        """Return the central difference of the loss, and the most it could be by Cauchy."""
-        total, squared = 0.0, 0.0
+        """Return the central difference of the loss, and how much of it tells nothing.
+
+        That is a small part of what it could be at most, by the inequality of Cauchy; and what
+        rounding of the samples makes of it.
+        """
+        total, moved_by, size = 0.0, 0.0, 0.0
         sides = zip(self._at(value + h), self._at(value - h), self.slopes, strict=True)
         for above, below, slope in sides:
             if above.shape != below.shape:
@@ -231,9 +236,10 @@ class _Moved:
                 )
             moved = (above - below) / (2 * h)
             total += inner_product(moved, slope)
-            squared += float(squares(moved).sum())
-        pull = sum(float(squares(slope).sum()) for slope in self.slopes)
-        return total, float(np.sqrt(squared * pull))
+            moved_by += float(squares(moved).sum())
+            size += float(squares(above).sum())
+        pull = math.sqrt(sum(float(squares(slope).sum()) for slope in self.slopes))
+        return total, pull * (_OF_MOST * math.sqrt(moved_by) + _ROUNDING / h * math.sqrt(size))
 
     def _at(self, value: float) -> tuple[Any, Any]:
         """Fit the transformers with another value, and transform the samples of both sides."""
