@@ -2,7 +2,16 @@
 
 from tunein._bayes import BayesSearchCV
 from tunein._dimensions import Categorical, Choice, Integer, Real
+from tunein._penalties import PerFeaturePenalty
 from tunein._tpe import TPESearchCV
 
-__all__ = ["BayesSearchCV", "Categorical", "Choice", "Integer", "Real", "TPESearchCV"]
+__all__ = [
+    "BayesSearchCV",
+    "Categorical",
+    "Choice",
+    "Integer",
+    "PerFeaturePenalty",
+    "Real",
+    "TPESearchCV",
+]
 __version__ = "0.1.0.dev0"

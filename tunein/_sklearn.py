@@ -23,13 +23,14 @@ from sklearn.model_selection._validation import (
 )
 from sklearn.utils._param_validation import Interval as IntervalConstraint
 from sklearn.utils.parallel import _FuncWrapper, _threadpool_controller_decorator
-from sklearn.utils.validation import _check_method_params
+from sklearn.utils.validation import _check_method_params, _check_sample_weight
 
 __all__ = [
     "BaseSearchCV",
     "IntervalConstraint",
     "SearchContext",
     "_check_method_params",
+    "_check_sample_weight",
     "_fit_and_score",
     "_fit_context",
     "_warn_or_raise_about_fit_failures",
