@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -10,7 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import Lasso, LogisticRegression, Ridge
 from sklearn.model_selection import check_cv
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
@@ -36,15 +38,26 @@ class _Model:
     """
 
     loss: Loss
+    lasso: Callable[[Array, Array], Array] | None
     parameter: str
     level: Callable[[float], float]
     accepted: Mapping[str, tuple[Any, ...]]
 
 
+def _coordinate_descent(Z: Array, z: Array) -> Array:
+    solver = Lasso(alpha=1.0, fit_intercept=False, tol=1e-6, max_iter=5000)
+    with warnings.catch_warnings():
+        # With little penalty it may take long to the last digit, which is not needed: signs are.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return np.asarray(solver.fit(Z, z).coef_)
+
+
 _MODELS: dict[type, _Model] = {
-    Ridge: _Model(HalfSquared(), "alpha", float, {"positive": (False,)}),
+    Ridge: _Model(HalfSquared(), None, "alpha", float, {"positive": (False,)}),
+    Lasso: _Model(HalfSquared(), _coordinate_descent, "alpha", float, {"positive": (False,)}),
     LogisticRegression: _Model(
         Logistic(),
+        None,
         "C",
         lambda penalty: 1 / penalty,
         {
@@ -67,7 +80,7 @@ def _estimator_has(name: str) -> Callable[[Any], bool]:
 
 
 class PerFeaturePenalty(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
-    """Ridge or logistic regression with a penalty for each feature, found by cross-validation.
+    """Ridge, lasso or logistic regression with a penalty for each feature, by cross-validation.
 
     Of thousands of features mostly a few matter. One penalty for all must be a compromise: too
     much for those, too little for the others. Here each feature, or each group of features, has a
@@ -77,7 +90,7 @@ class PerFeaturePenalty(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
 
     Parameters
     ----------
-    estimator : Ridge or LogisticRegression
+    estimator : Ridge, Lasso or LogisticRegression
         What is fitted in the end. Its ``alpha``, or ``C``, is not used: the best penalty that all
         features share is found first. Features are penalised in the scale they come in, so they
         should be standardised, as for the estimator alone. Logistic regression is of two classes,
@@ -110,7 +123,7 @@ class PerFeaturePenalty(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
         Those of `estimator_`.
 
     penalties_ : ndarray of shape (n_features,)
-        Factor of each squared coefficient: ``alpha`` of ``Ridge``, ``1 / C`` of
+        The ``alpha`` of each feature, for ``Ridge`` and ``Lasso``; ``1 / C`` for
         ``LogisticRegression``.
 
     shared_penalty_ : float
@@ -237,6 +250,7 @@ class PerFeaturePenalty(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
             groups=self._groups(X.shape[1]),
             loss=model.loss,
             fit_intercept=bool(self.estimator.fit_intercept),
+            lasso=model.lasso,
         )
         penalties = self._find(problem, folds)
         self._refit(model, X, y, sample_weight, penalties)
@@ -332,8 +346,9 @@ class PerFeaturePenalty(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc
         self, model: _Model, X: Array, y: NDArray[Any], sample_weight: Any, penalties: Array
     ) -> None:
         # With features multiplied by a_j and one penalty r, coefficients are w_j / a_j, and cost
-        # r w_j^2 / a_j^2: what penalties r / a_j^2 cost in the features' own scale.
-        scales = np.sqrt(self.shared_penalty_ / penalties)
+        # r w_j^2 / a_j^2: what penalties r / a_j^2 cost in the features' own scale. Of absolute
+        # values it is r / a_j.
+        scales = (self.shared_penalty_ / penalties) ** (0.5 if model.lasso is None else 1.0)
         estimator = clone(self.estimator)
         estimator.set_params(**{model.parameter: model.level(self.shared_penalty_)})
         estimator.fit(X * scales, y, sample_weight=sample_weight)

@@ -44,6 +44,11 @@ _FLAT = 1e-7
 _DECADES = (-6, 4)
 _FINE = 0.05
 
+# The same for the lasso, downwards from the least penalty with which all coefficients are zero, in
+# steps. With little penalty a lasso takes long: after so many without a lower loss it is enough.
+_LASSO_DECADES = (0, -3.01, -1 / 3)
+_LASSO_PATIENCE = 2
+
 
 @dataclass(frozen=True)
 class Found:
@@ -89,25 +94,38 @@ class _Path:
 def shared_log_penalty(problem: Problem, folds: Sequence[Split]) -> float:
     """Return the logarithm of the best penalty that all features share.
 
-    A decade apart over all that could matter, since the loss may have several minima, then by
+    First widely apart over all that could matter, since the loss may have several minima, then by
     Brent's method between the neighbours of the best.
     """
-    n, p = problem.X.shape
     m = int(problem.groups.max()) + 1
-    curvature = problem.s @ np.mean(problem.X**2, axis=1)
-    middle = np.log(curvature) if curvature > 0 else 0.0
-    low, high = _DECADES
-    decades = np.arange(low, high + max(0, int(np.log10(p / n))) + 1)
-    candidates = middle + np.log(10) * decades
+    candidates = _candidates(problem)
 
     def loss(theta: float) -> float:
         return CVLoss(problem, np.full(m, theta)).mean(folds)
 
-    losses = [loss(theta) for theta in candidates]
+    losses: list[float] = []
+    for theta in candidates:
+        losses.append(loss(theta))
+        if problem.lasso is not None and len(losses) - np.argmin(losses) > _LASSO_PATIENCE:
+            break
     best = int(np.argmin(losses))
-    around = (candidates[max(best - 1, 0)], candidates[min(best + 1, len(candidates) - 1)])
+    ends = candidates[[max(best - 1, 0), min(best + 1, len(candidates) - 1)]]
+    around = (float(ends.min()), float(ends.max()))
     finer = minimize_scalar(loss, bounds=around, method="bounded", options={"xatol": _FINE})
     return float(finer.x if finer.fun < losses[best] else candidates[best])
+
+
+def _candidates(problem: Problem) -> Array:
+    n, p = problem.X.shape
+    if problem.lasso is not None:
+        y = problem.y - np.average(problem.y, weights=problem.s) * problem.fit_intercept
+        largest = np.abs((problem.s * y) @ problem.X).max() / problem.s.sum()
+        return np.asarray(np.log(largest or 1.0) + np.log(10) * np.arange(*_LASSO_DECADES))
+    curvature = problem.s @ np.mean(problem.X**2, axis=1)
+    middle = np.log(curvature) if curvature > 0 else 0.0
+    low, high = _DECADES
+    decades = np.arange(low, high + max(0, int(np.log10(p / n))) + 1)
+    return np.asarray(middle + np.log(10) * decades)
 
 
 def descend(problem: Problem, folds: Sequence[Split], shared: float, max_iter: int) -> Found:

@@ -34,6 +34,15 @@ a_t = -D (X_t u + u0) on the training rows. Multiplying by D^-1,
 
 the same matrix. Over K folds the gradient is - sum_k (X' a_k) * (X' c_k): G is worked out
 once for all folds, and the gradient by two products with n x K matrices.
+
+With absolute values (lasso) J is sum_t s l / sum_t s + sum_j r_j |w_j|, as scikit-learn has it. The
+penalties are taken in by X / r, and all of the above holds on the support of w alone, with the
+signs of w in its place: F = X_S' q / sum_t s + sign(w_S), H = X_S' D X_S / sum_t s, hence
+
+    dV/d theta_j = - u_j sign(w_j),    zero off the support
+
+(Bertrand et al. 2022, "Implicit differentiation for fast hyperparameter selection in non-smooth
+convex learning").
 """
 
 from __future__ import annotations
@@ -58,6 +67,15 @@ _MAX_STEPS = 50
 # Least curvature of a sample, relative to its weight: one that is classified with certainty would
 # have an infinite working response. It changes the way to the optimum, not the optimum.
 _LEAST_CURVATURE = 1e-12
+
+# Numbers of the features that are multiplied at once.
+_BLOCK = 400_000
+
+# The lasso: how far a feature may violate the optimality conditions, relative to its penalty; how
+# many join the working set at first; what keeps more features than samples factorable.
+_VIOLATION = 1e-6
+_FIRST_WORKING = 50
+_JITTER = 1e-12
 
 
 class Loss(Protocol):
@@ -131,6 +149,10 @@ class Problem:
     loss : Loss
     fit_intercept : bool
         Whether there is an intercept, which has no penalty.
+    lasso : callable or None
+        None for squared coefficients in the penalty. Else they are absolute values, the loss must
+        be the squared one, and ``lasso(Z, z)`` returns the w that minimises
+        ``sum((z - Z w)^2) / (2 len(z)) + sum(abs(w))``, on some hundreds of features.
     """
 
     X: Array
@@ -139,6 +161,12 @@ class Problem:
     groups: Rows
     loss: Loss
     fit_intercept: bool
+    lasso: Callable[[Array, Array], Array] | None = None
+
+    @property
+    def power(self) -> float:
+        """By which power of its penalty a feature is divided."""
+        return 0.5 if self.lasso is None else 1.0
 
     @property
     def in_samples(self) -> bool:
@@ -146,7 +174,7 @@ class Problem:
 
         From half as many features as samples on: the n x n product is shared by all folds.
         """
-        return bool(2 * self.X.shape[1] > len(self.X))
+        return self.lasso is None and 2 * self.X.shape[1] > len(self.X)
 
 
 @dataclass(frozen=True)
@@ -169,9 +197,9 @@ class CVLoss:
 
     def __init__(self, problem: Problem, theta: Array) -> None:
         self.problem = problem
-        self._X = problem.X * np.exp(-0.5 * theta)[problem.groups]
+        self._scale = np.exp(-problem.power * theta)[problem.groups]
         self._n_groups = len(theta)
-        self._gram = self._X @ self._X.T if problem.in_samples else None
+        self._gram = _gram(problem.X, self._scale) if problem.in_samples else None
 
     def losses(self, split: Split) -> Array:
         """Return l(y, f) of the test rows of `split` fitted on its training rows."""
@@ -198,7 +226,8 @@ class CVLoss:
             by_feature = -np.sum([u * w for u, w in pairs], axis=0)
         else:
             a, c = (np.stack(columns, axis=1) for columns in zip(*pairs, strict=True))
-            by_feature = -np.einsum("jk,jk->j", self._X.T @ a, self._X.T @ c)
+            X = self.problem.X
+            by_feature = -(self._scale**2) * np.einsum("jk,jk->j", X.T @ a, X.T @ c)
         return scale * total, scale * self._by_group(by_feature)
 
     def _by_group(self, by_feature: Array) -> Array:
@@ -210,16 +239,32 @@ class CVLoss:
         return self.problem.loss.value(self.problem.y[test], fit.predict(test))
 
     def _fit(self, train: Rows) -> _Fit:
+        if self.problem.lasso is not None:
+            return _OnSupport(self.problem, self._scale, train, self.problem.lasso)
         if self._gram is None:
-            return _InFeatures(self.problem, self._X, train)
+            return _InFeatures(self.problem, self._scale, train)
         return _InSamples(self.problem, self._gram, train)
+
+
+def _gram(X: Array, scale: Array) -> Array:
+    """Return the products of the samples, features multiplied by `scale`, of shape (n, n).
+
+    In blocks of features that stay in a processor's cache: a scaled copy of all of them costs more
+    than the products.
+    """
+    gram = np.zeros((len(X), len(X)))
+    width = max(16, _BLOCK // len(X))
+    for start in range(0, X.shape[1], width):
+        block = X[:, start : start + width] * scale[start : start + width]
+        gram += block @ block.T
+    return gram
 
 
 class _Fit(Protocol):
     """A model fitted on some rows.
 
     `adjoint` takes test rows and the loss's gradient by their fitted values; it returns u and w of
-    the module's notation, or a and c.
+    the module's notation, or a and c, or u and the signs of w.
     """
 
     def predict(self, test: Rows) -> Array: ...
@@ -230,10 +275,10 @@ class _Fit(Protocol):
 class _InFeatures:
     """Newton's method for w and b, in p + 1 dimensions."""
 
-    def __init__(self, problem: Problem, X: Array, train: Rows) -> None:
-        self._X, self._ridge = X, np.ones(X.shape[1])
+    def __init__(self, problem: Problem, scale: Array, train: Rows) -> None:
+        self._X, self._ridge = problem.X * scale, np.ones(len(scale))
         if problem.fit_intercept:
-            self._X = np.column_stack([X, np.ones(len(X))])
+            self._X = np.column_stack([self._X, np.ones(len(self._X))])
             self._ridge = np.append(self._ridge, 0.0)
         Xt, y, s, loss = self._X[train], problem.y[train], problem.s[train], problem.loss
 
@@ -318,6 +363,95 @@ class _InSamples:
         a[test] += g  # a row may be on both sides
         c[self._train] = self._c
         return a, c
+
+
+class _OnSupport:
+    """The lasso, by coordinate descent on a working set, then exactly on the support it has found.
+
+    Parameters
+    ----------
+    problem : Problem
+    scale : ndarray of shape (p,)
+        By which the features are multiplied.
+    train : ndarray of int
+        Rows to fit on.
+    lasso : callable
+        That of the problem.
+    """
+
+    def __init__(
+        self, problem: Problem, scale: Array, train: Rows, lasso: Callable[[Array, Array], Array]
+    ) -> None:
+        X = problem.X
+        share = np.zeros(len(X))
+        share[train] = problem.s[train] / problem.s[train].sum()
+        self._X, self._scale, self._x0, self._y0 = X, scale, np.zeros(X.shape[1]), 0.0
+        if problem.fit_intercept:
+            self._x0, self._y0 = share @ X, float(share @ problem.y)
+        root = np.sqrt(len(train) * share[train])
+        z = root * (problem.y[train] - self._y0)
+
+        def columns(chosen: Rows) -> Array:
+            return np.asarray(root[:, None] * self._centred(train, chosen))
+
+        def pull(residual: Array) -> Array:
+            # Over all rows, which are weighed with zero, rather than over a copy of some.
+            v = np.zeros(len(X))
+            v[train] = root * residual / len(train)
+            return np.asarray(np.abs(v @ X - v.sum() * self._x0) * scale)
+
+        working, w = _on_working_set(columns, pull, z, lasso)
+        self._support, w = working[w != 0], w[w != 0]
+        self._sign = np.sign(w)
+        # On the support the optimum is that of a linear system, free of the solver's tolerance.
+        Z = columns(self._support)
+        H = Z.T @ Z / len(z)
+        H[np.diag_indices_from(H)] += _JITTER * np.diagonal(H)
+        self._factor = cho_factor(H) if len(w) else None
+        exact = self._solve(Z.T @ z / len(z) - self._sign)
+        self._w = exact if np.array_equal(np.sign(exact), self._sign) else w
+
+    def _solve(self, v: Array) -> Array:
+        return v if self._factor is None else np.asarray(cho_solve(self._factor, v))
+
+    def _centred(self, rows: Rows, chosen: Rows) -> Array:
+        X = self._X[np.ix_(rows, chosen)]
+        return np.asarray((X - self._x0[chosen]) * self._scale[chosen])
+
+    def predict(self, test: Rows) -> Array:
+        return np.asarray(self._centred(test, self._support) @ self._w + self._y0)
+
+    def adjoint(self, test: Rows, g: Array) -> tuple[Array, Array]:
+        u, sign = np.zeros(self._X.shape[1]), np.zeros(self._X.shape[1])
+        u[self._support] = self._solve(self._centred(test, self._support).T @ g)
+        sign[self._support] = self._sign
+        return u, sign
+
+
+def _on_working_set(
+    columns: Callable[[Rows], Array],
+    pull: Callable[[Array], Array],
+    z: Array,
+    lasso: Callable[[Array, Array], Array],
+) -> tuple[Rows, Array]:
+    """Return features, and the coefficients of the lasso on them; all others are zero.
+
+    Features join while they violate the optimality conditions, `pull` of the residual at most one,
+    the worst first, at most so many as there are already: most the solver never has to look at.
+    """
+    working, w, residual = np.empty(0, dtype=np.intp), np.empty(0), z
+    while True:
+        violation = pull(residual) - 1
+        violation[working] = 0.0
+        n_violators = int(np.count_nonzero(violation > _VIOLATION))
+        if not n_violators:
+            return working, w
+        joining = min(n_violators, max(_FIRST_WORKING, len(working)))
+        worst = np.argpartition(-violation, joining - 1)[:joining]
+        working = np.sort(np.append(working, worst))
+        Z = columns(working)
+        w = lasso(Z, z)
+        residual = z - Z @ w
 
 
 def _step(
