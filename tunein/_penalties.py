@@ -45,7 +45,7 @@ class _Model:
 
 
 def _coordinate_descent(Z: Array, z: Array) -> Array:
-    solver = Lasso(alpha=1.0, fit_intercept=False, tol=1e-6, max_iter=5000)
+    solver = Lasso(alpha=1.0, fit_intercept=False, tol=1e-8, max_iter=20_000)
     with warnings.catch_warnings():
         # With little penalty it may take long to the last digit, which is not needed: signs are.
         warnings.simplefilter("ignore", ConvergenceWarning)
