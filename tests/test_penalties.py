@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import sklearn
 from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.datasets import make_classification, make_regression
 from sklearn.linear_model import ElasticNet, Lasso, LogisticRegression, Ridge
 from sklearn.model_selection import GroupKFold, KFold, TimeSeriesSplit, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import check_estimator
+from sklearn.utils.fixes import parse_version
 
 from tunein import PerFeaturePenalty
 from tunein._math.descent import descend, guarded_descent, shared_log_penalty
@@ -190,9 +192,17 @@ def test_pure_noise_keeps_the_shared_penalty():
 INNER = [Ridge(), Lasso(tol=1e-12, max_iter=100_000), LogisticRegression()]
 
 
-@parametrize_with_checks([PerFeaturePenalty(inner) for inner in INNER])
-def test_it_is_an_estimator_of_scikit_learn(estimator, check):
-    check(estimator)
+# Some checks have fewer samples of a class than there are folds.
+@pytest.mark.filterwarnings("ignore:The least populated class:UserWarning")
+@pytest.mark.parametrize("inner", INNER, ids=lambda inner: type(inner).__name__)
+def test_scikit_learns_checks_pass(inner):
+    checks = check_estimator(PerFeaturePenalty(inner, max_iter=5), on_fail=None, on_skip=None)
+    failed = {c["check_name"]: c["exception"] for c in checks if c["status"] == "failed"}
+    if parse_version(sklearn.__version__) < parse_version("1.9"):
+        # 1.6 gives the two data sets of this check different labels if there are only two classes
+        failed.pop("check_sample_weight_equivalence_on_dense_data", None)
+    assert failed == {}
+    assert sum(check["status"] == "passed" for check in checks) > 40
 
 
 def sparse_regression(seed=0, n=200, p=300):

@@ -201,9 +201,9 @@ def guarded_descent(
 
 
 def _standard_error(differences: Array, s: Array) -> float:
-    share = s / s.sum()
-    spread = differences - share @ differences
-    return float(np.sqrt(np.sum((share * spread) ** 2)))
+    """Return the standard error of the weighted mean; a weight of two is a sample twice."""
+    spread = differences - s @ differences / s.sum()
+    return float(np.sqrt(s @ spread**2) / s.sum())
 
 
 def _without(folds: Sequence[Split], number: int) -> list[Split]:
