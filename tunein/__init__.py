@@ -4,6 +4,7 @@ from tunein._bayes import BayesSearchCV
 from tunein._dimensions import Categorical, Choice, Integer, Real
 from tunein._families import HyperGradient, check_hypergradient, register_hypergradient
 from tunein._hypergrad import HyperGradSearchCV
+from tunein._penalties import PerFeaturePenalty
 from tunein._tpe import TPESearchCV
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "HyperGradSearchCV",
     "HyperGradient",
     "Integer",
+    "PerFeaturePenalty",
     "Real",
     "TPESearchCV",
     "check_hypergradient",

@@ -46,7 +46,7 @@ _SHORT = 1e-2
 # Newton steps at most, and the part of the objective below which one promises nothing.
 _MAX_STEPS, _NOTHING = 300, 1e-21
 
-# How far each step, and the adjoint, is solved; rounds of conjugate gradients after which the factor
+# How far each step and the adjoint are solved; rounds of conjugate gradients after which the factor
 # that preconditions them is out of date, and after which a diagonal that does is bad.
 _STEP, _ADJOINT, _STALE, _BAD = 1e-3, 1e-11, 12, 30
 

@@ -613,7 +613,8 @@ def differentiate(
     kernel, X = gram.kernel, gram.X
     beta = _scattered(settled, [s.beta for s in settled], X.shape[0])
     S = np.flatnonzero(np.any(beta != 0, axis=1))
-    Kv = kernel(Z, X[S])
+    qv = kernel.base(Z, X[S])
+    Kv = kernel.value(qv)
     value, g = loss(Kv @ beta[S] + np.array([s.b for s in settled]))
     pull = np.zeros_like(beta)
     pull[S] = Kv.T @ g
