@@ -13,7 +13,9 @@ from tunein import BayesSearchCV, HyperGradSearchCV, TPESearchCV
 from tunein._evaluation import Evaluation
 
 X = np.arange(40.0).reshape(20, 2)
-every_search = pytest.mark.parametrize("search_class", [TPESearchCV, BayesSearchCV, HyperGradSearchCV])
+every_search = pytest.mark.parametrize(
+    "search_class", [TPESearchCV, BayesSearchCV, HyperGradSearchCV]
+)
 
 
 class Sleepy(BaseEstimator):

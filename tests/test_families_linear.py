@@ -104,7 +104,7 @@ def ask(estimator, train, test, loss, params):
 def tight(estimator, train, **params):
     """Refit as exactly as the estimator can."""
     own = estimator.get_params()
-    closer = {"tol": 1e-13 if "saga" != own.get("solver") else 1e-11} if "tol" in own else {}
+    closer = {"tol": 1e-13 if own.get("solver") != "saga" else 1e-11} if "tol" in own else {}
     if "max_iter" in own:
         closer["max_iter"] = 100_000 if own.get("solver") != "saga" else 20_000
     return fitted(estimator, train, **params, **closer)

@@ -21,7 +21,9 @@ from tunein import BayesSearchCV, Categorical, HyperGradSearchCV, Integer, Real,
 from tunein._history import Known
 from tunein._space import Space
 
-every_search = pytest.mark.parametrize("search_class", [TPESearchCV, BayesSearchCV, HyperGradSearchCV])
+every_search = pytest.mark.parametrize(
+    "search_class", [TPESearchCV, BayesSearchCV, HyperGradSearchCV]
+)
 
 
 def number(kind, low, high):

@@ -22,7 +22,9 @@ from tunein import BayesSearchCV, HyperGradSearchCV, TPESearchCV
 from tunein._search import _lookback
 
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
-every_search = pytest.mark.parametrize("search_class", [TPESearchCV, BayesSearchCV, HyperGradSearchCV])
+every_search = pytest.mark.parametrize(
+    "search_class", [TPESearchCV, BayesSearchCV, HyperGradSearchCV]
+)
 
 
 class Odd(BaseException):
