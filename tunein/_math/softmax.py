@@ -198,7 +198,7 @@ def softmax_optimum(problem: Softmax, T: Array) -> SoftmaxOptimum | None:
         step, rounds = _solve(state, support, precondition, F, _STEP, 200)
         before, promised = promised, float((F * step).sum())
         # Chances of zero and one may leave no curvature to step by.
-        lost = rounds == 0 and bool(np.abs(F).max() > 1e-9 * problem.c.sum())
+        lost = promised <= 0 and bool(np.abs(F).max() > 1e-9 * problem.c.sum())
         still = not lost and promised <= max(_NOTHING, 1e-15 * (promised > before / 4)) * abs(
             state.value
         )
