@@ -7,7 +7,6 @@ parameters. It may polish the fit first: a hypergradient is right only at the in
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -17,6 +16,7 @@ from scipy import sparse
 from sklearn.pipeline import Pipeline
 
 from tunein._math import losses
+from tunein._math.implicit import is_sparse
 from tunein._math.losses import Array, Valued
 
 Output: TypeAlias = Literal["target", "decision"]
@@ -217,8 +217,8 @@ def _plain(samples: Samples) -> Samples:
     Numbers of another type are taken for what they say: a fit in single precision has its optimum
     to within rounding.
     """
-    if sparse.issparse(samples.X):
-        X = sparse.csr_array(samples.X, dtype=np.float64)
+    if is_sparse(samples.X):
+        X: Any = sparse.csr_array(samples.X, dtype=np.float64)
     else:
         X = np.asarray(samples.X)
         X = X.astype(np.float64) if X.dtype != np.float64 else X

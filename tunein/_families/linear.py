@@ -21,7 +21,7 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 
 from tunein._families._registry import HyperGradient, Loss, NoHypergradient, Samples, register
 from tunein._families.multinomial import multinomial
-from tunein._math.implicit import Curvature, Glm, Optimum, input_slopes, polish
+from tunein._math.implicit import Curvature, Glm, Optimum, input_slopes, is_sparse, polish
 from tunein._math.losses import Array
 
 # Rounds of least squares that bring a sparse model to its optimum, and how exactly they are solved,
@@ -258,5 +258,5 @@ def _with_class_weights(estimator: Any, train: Samples) -> Array:
 def _with_constant(X: Any, value: float) -> Any:
     from scipy import sparse
 
-    ones = np.full((X.shape[0], 1), float(value))
-    return sparse.hstack([X, ones], format="csr") if sparse.issparse(X) else np.hstack([X, ones])
+    ones: Any = np.full((X.shape[0], 1), float(value))
+    return sparse.hstack([X, ones], format="csr") if is_sparse(X) else np.hstack([X, ones])

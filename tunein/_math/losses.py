@@ -37,7 +37,7 @@ def squared_error(y: Array, p: Array, s: Array) -> Valued:
 
 def root_squared_error(y: Array, p: Array, s: Array) -> Valued:
     """Root of the mean squared error, of each output by itself."""
-    mse = (s @ (p - y) ** 2) if p.ndim == 1 else s @ (p - y) ** 2
+    mse = s @ (p - y) ** 2
     root = np.sqrt(mse)
     k = 1 if p.ndim == 1 else p.shape[1]
     weights = s if p.ndim == 1 else s[:, None]

@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg, sparse
+from scipy import linalg
 from scipy.special import log_softmax
 
-from tunein._math.implicit import conjugate_gradients
+from tunein._math.implicit import conjugate_gradients, is_sparse
 from tunein._math.losses import Array
 
 Mask = NDArray[np.bool_]
@@ -46,8 +46,8 @@ _SHORT = 1e-2
 # Newton steps at most, and the part of the objective below which one promises nothing.
 _MAX_STEPS, _NOTHING = 300, 1e-21
 
-# How far each step, and the adjoint, is solved; rounds of conjugate gradients after which the factor
-# that preconditions them is out of date, and after which a diagonal that does is bad.
+# How far each step, and the adjoint, is solved; rounds of conjugate gradients after which the
+# factor that preconditions them is out of date, and after which a diagonal that does is bad.
 _STEP, _ADJOINT, _STALE, _BAD = 1e-3, 1e-11, 12, 30
 
 
@@ -88,7 +88,7 @@ class Softmax:
             return np.asarray(self.X.T @ A)
         return np.vstack([self.X.T @ A, A.sum(axis=0)])
 
-    def coefficients(self, T: Array) -> Array:
+    def coefficients(self, T: Any) -> Any:
         """Return the part of T that is penalised, a view."""
         return T[:-1] if self.intercept else T
 
@@ -100,7 +100,7 @@ class Softmax:
 
     @cached_property
     def _truth(self) -> NDArray[np.intp]:
-        return np.argmax(self.Y, axis=1)
+        return np.asarray(np.argmax(self.Y, axis=1))
 
     def at(self, T: Array) -> State:
         """Evaluate the problem at T."""
@@ -350,7 +350,7 @@ def _preconditioner(state: State, support: Mask, max_dense: int) -> Callable[[Ar
     if mask.sum() <= max_dense:
         return _factor(state, X, mask, _levels(state.problem, support)[rows])
     c, P, problem = state.problem.c, state.P, state.problem
-    squares = X.multiply(X) if sparse.issparse(X) else X * X
+    squares = X.multiply(X) if is_sparse(X) else X * X
     bend = c[:, None] * P * (1 - P)
     diagonal = np.asarray(squares.T @ bend) + problem.a2
     if problem.intercept:
@@ -372,7 +372,7 @@ def _factor(state: State, X: Any, mask: Mask, free: Mask) -> Callable[[Array], A
     chunk = max(1, _CHUNK // max(len(row), 1))
     for start in range(0, len(P), chunk):
         part = slice(start, start + chunk)
-        A = np.asarray(X[part].toarray() if sparse.issparse(X) else X[part], dtype=np.float64)
+        A = np.asarray(X[part].toarray() if is_sparse(X) else X[part], dtype=np.float64)
         if problem.intercept:
             A = np.hstack([A, np.ones((len(A), 1))])
         root = np.sqrt(problem.c[part])[:, None]
