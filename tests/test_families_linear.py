@@ -33,6 +33,7 @@ from tunein._math.implicit import Curvature, Factor
 
 # Where a share of the l1 penalty says all, and how it is said before.
 SHARES = parse_version(sklearn.__version__) >= parse_version("1.8")
+SPARSE_TASKS = parse_version(sklearn.__version__) >= parse_version("1.9")
 NAMES = {0.0: "l2", 1.0: "l1"}
 
 
@@ -87,6 +88,8 @@ def fold(kind, *, form=np.asarray, weights=True, X=None):
 
 def fitted(estimator, train, **params):
     estimator = clone(estimator).set_params(**params)
+    if sparse.issparse(train.X) and isinstance(estimator, MultiTaskElasticNet) and not SPARSE_TASKS:
+        pytest.skip("several tasks took dense features only")
     s = (
         {"sample_weight": train.sample_weight}
         if has_fit_parameter(estimator, "sample_weight")
@@ -391,7 +394,6 @@ def test_units_of_features_may_be_far_apart(case):
     scale = np.array([1e-3, 1, 1e3, 1, 1e4, 1])
     train, test = fold(kind, X=features() * scale)
     if kind == "positive":
-        pytest.importorskip("numpy")
         estimator = clone(estimator).set_params(solver="newton-cholesky")
     y = targets(kind, features())
     rows = np.arange(len(y)) % 3 == 0
@@ -538,7 +540,7 @@ def unpenalised():
         (unpenalised(), "three", "penalty"),
         (Ridge(positive=True), "real", "positive"),
         (Lasso(positive=True), "real", "positive"),
-        (Ridge(alpha=[1.0, 2.0, 3.0]), "tasks", "each target"),
+        (Ridge(alpha=np.array([1.0, 2.0, 3.0])), "tasks", "each target"),
         (Lasso(), "tasks", "several targets"),
     ],
 )

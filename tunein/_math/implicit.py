@@ -49,6 +49,11 @@ _SLACK, _MOST_CROSSINGS = 1e-9, 100
 _LEFT = 1e-6
 
 
+def is_sparse(X: Any) -> bool:
+    """Return whether X is one of scipy's sparse matrices or arrays."""
+    return bool(sparse.issparse(X))
+
+
 class Curvature:
     """A factorised ``[[X' D X + diag(ridge), X' D 1], [., sum D]]``.
 
@@ -84,7 +89,7 @@ class Curvature:
         # With more features than samples the identity of Woodbury leaves n x n to factorise.
         self._wide = p > n and self._sound
         self._factor: Factor | None = None
-        if not (self._sound and sparse.issparse(X) and min(n, p) > _MAX_DENSE):
+        if not (self._sound and is_sparse(X) and min(n, p) > _MAX_DENSE):
             self._factorise()
 
     def _factorise(self) -> None:
@@ -101,14 +106,14 @@ class Curvature:
 
     def _gram(self, X: Any) -> Array:
         """Return the products of centred rows."""
-        if not sparse.issparse(X):
+        if not is_sparse(X):
             A = X - self._mean
             return np.asarray(A @ A.T)
         Xm = X @ self._mean
-        return _dense(X @ X.T) - Xm - Xm[:, None] + float(self._mean @ self._mean)
+        return np.asarray(_dense(X @ X.T) - Xm - Xm[:, None] + float(self._mean @ self._mean))
 
     def _centred_square(self, X: Any, D: Array) -> Array:
-        if not sparse.issparse(X):
+        if not is_sparse(X):
             A = X - self._mean if self._intercept else X
             return np.asarray(A.T @ _times_rows(A, D), dtype=np.float64)
         H = _dense(X.T @ _times_rows(X, D))
@@ -245,7 +250,7 @@ def input_slopes(
     ``F = X' pull + ...`` gives ``-(pull u' + t w')``, where t is the curvature of each sample times
     the decisions of u; and test samples ``g w'`` for the slope g in their decisions.
     """
-    if sparse.issparse(X):  # they would be dense
+    if is_sparse(X):  # they would be dense
         return None
     g, pull, t = (a if a.ndim == 2 else a[:, None] for a in (g, pull, t))
     w, u = (a.reshape(len(a), -1) for a in (w, u))
@@ -253,13 +258,13 @@ def input_slopes(
 
 
 def _times_rows(X: Any, weights: Array) -> Any:
-    if sparse.issparse(X):
+    if is_sparse(X):
         return sparse.csr_array(sparse.dia_array((weights[None], 0), shape=(len(weights),) * 2) @ X)
     return weights[:, None] * X
 
 
 def _dense(A: Any) -> Array:
-    return np.asarray(A.toarray() if sparse.issparse(A) else A, dtype=np.float64)
+    return np.asarray(A.toarray() if is_sparse(A) else A, dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg, sparse
+from scipy import linalg
 from scipy.special import log_softmax
 
-from tunein._math.implicit import conjugate_gradients
+from tunein._math.implicit import conjugate_gradients, is_sparse
 from tunein._math.losses import Array
 
 Mask = NDArray[np.bool_]
@@ -88,7 +88,7 @@ class Softmax:
             return np.asarray(self.X.T @ A)
         return np.vstack([self.X.T @ A, A.sum(axis=0)])
 
-    def coefficients(self, T: Array) -> Array:
+    def coefficients(self, T: Any) -> Any:
         """Return the part of T that is penalised, a view."""
         return T[:-1] if self.intercept else T
 
@@ -100,7 +100,7 @@ class Softmax:
 
     @cached_property
     def _truth(self) -> NDArray[np.intp]:
-        return np.argmax(self.Y, axis=1)
+        return np.asarray(np.argmax(self.Y, axis=1))
 
     def at(self, T: Array) -> State:
         """Evaluate the problem at T."""
@@ -198,7 +198,7 @@ def softmax_optimum(problem: Softmax, T: Array) -> SoftmaxOptimum | None:
         step, rounds = _solve(state, support, precondition, F, _STEP, 200)
         before, promised = promised, float((F * step).sum())
         # Chances of zero and one may leave no curvature to step by.
-        lost = rounds == 0 and bool(np.abs(F).max() > 1e-9 * problem.c.sum())
+        lost = promised <= 0 and bool(np.abs(F).max() > 1e-9 * problem.c.sum())
         still = not lost and promised <= max(_NOTHING, 1e-15 * (promised > before / 4)) * abs(
             state.value
         )
@@ -350,7 +350,7 @@ def _preconditioner(state: State, support: Mask, max_dense: int) -> Callable[[Ar
     if mask.sum() <= max_dense:
         return _factor(state, X, mask, _levels(state.problem, support)[rows])
     c, P, problem = state.problem.c, state.P, state.problem
-    squares = X.multiply(X) if sparse.issparse(X) else X * X
+    squares = X.multiply(X) if is_sparse(X) else X * X
     bend = c[:, None] * P * (1 - P)
     diagonal = np.asarray(squares.T @ bend) + problem.a2
     if problem.intercept:
@@ -372,7 +372,7 @@ def _factor(state: State, X: Any, mask: Mask, free: Mask) -> Callable[[Array], A
     chunk = max(1, _CHUNK // max(len(row), 1))
     for start in range(0, len(P), chunk):
         part = slice(start, start + chunk)
-        A = np.asarray(X[part].toarray() if sparse.issparse(X) else X[part], dtype=np.float64)
+        A = np.asarray(X[part].toarray() if is_sparse(X) else X[part], dtype=np.float64)
         if problem.intercept:
             A = np.hstack([A, np.ones((len(A), 1))])
         root = np.sqrt(problem.c[part])[:, None]
