@@ -52,7 +52,7 @@ INNER = {
 
 
 def anonymous(text):
-    return re.sub("(TPE|Bayes|Randomized|Grid)SearchCV", "Search", text)
+    return re.sub("(TPE|Bayes|HyperGrad|Randomized|Grid)SearchCV", "Search", text)
 
 
 def lines_of(diary):

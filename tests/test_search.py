@@ -19,7 +19,6 @@ from sklearn.model_selection import KFold
 from sklearn.svm import SVC
 
 from tunein import BayesSearchCV, HyperGradSearchCV, TPESearchCV
-from tunein._search import _lookback
 
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 every_search = pytest.mark.parametrize(
@@ -238,10 +237,11 @@ def test_verbose_is_one_line(capsys):
 
 
 def test_one_worker_waits_for_every_score_and_many_look_back_further():
-    assert _lookback(1, 5) == 0
-    rising = [_lookback(n, 5) for n in range(1, 40)]
+    its = TPESearchCV(SVC(), {})
+    assert its._lookback(1, 5, None) == 0
+    rising = [its._lookback(n, 5, None) for n in range(1, 40)]
     assert rising == sorted(rising)
-    assert all(_lookback(n, 5) >= math.ceil(n / 5) for n in range(2, 40))
+    assert all(its._lookback(n, 5, None) >= math.ceil(n / 5) for n in range(2, 40))
 
 
 def test_a_fitted_search_holds_no_data():
