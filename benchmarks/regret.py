@@ -82,7 +82,8 @@ def open_at_once(n: int) -> dict[str, Any]:
 
     It is what workers of equal speed do to a seeded search, without their threads.
     """
-    return {"tunein._search._lookback": lambda n_workers, n_folds: n - 1}
+    asked = "tunein._search.BaseSequentialSearchCV._lookback"
+    return {asked: lambda self, n_workers, n_folds, probe: n - 1}
 
 
 def one_noise(folds: np.ndarray, warp: Any, spread: float) -> np.ndarray:
@@ -140,6 +141,7 @@ def peer(name: str) -> Callable[..., Runs]:
 METHODS: dict[str, Callable[..., Runs]] = {
     "tpe": ours("TPESearchCV"),
     "bayes": ours("BayesSearchCV"),
+    "hypergrad": ours("HyperGradSearchCV"),
     **{name: peer(name) for name in PEERS},
     "bayes-halving": bayes_halving,
     "bayes-4": ours("BayesSearchCV", open_at_once(4)),
@@ -169,7 +171,7 @@ METHODS |= {
 }
 
 # What a plain call runs: neither what needs an environment of its own, nor variants.
-USUAL = ["tpe", "bayes", *(name for name in PEERS if name != "hebo" and name[-2:] != "-4")]
+USUAL = ["tpe", "bayes", "hypergrad", *(name for name in PEERS if name != "hebo" and name[-2:] != "-4")]
 
 
 def can_say(method: str, task: Any) -> bool:
@@ -221,7 +223,7 @@ PACKAGES = {
 @functools.cache
 def versions(method: str) -> str:
     """Return what the numbers depend on; ours by the digest of the source, too."""
-    if method.startswith(("tpe", "bayes")) and method != "bayes-halving":
+    if method.startswith(("tpe", "bayes", "hypergrad")) and method != "bayes-halving":
         import tunein
 
         digest = hashlib.sha256()

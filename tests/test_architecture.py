@@ -37,7 +37,7 @@ RANKS = {
     "tunein._penalties": 5,
     "tunein": 6,
 }
-FAMILIES = {"tunein._math": "math", "tunein._dimensions": "space", "tunein._parse": "space"}
+FAMILIES = {"tunein._math": "math", "tunein._families": "families", "tunein._dimensions": "space", "tunein._parse": "space"}
 FAMILIES |= {"tunein._space": "space"}
 
 
@@ -81,8 +81,9 @@ def ours(module):
 
 
 def room(module):
-    """Return the module, or the package of mathematics as a whole."""
-    return "tunein._math" if module.startswith("tunein._math") else module
+    """Return the module, or the package that it is one of."""
+    packages = ("tunein._math", "tunein._families")
+    return next((package for package in packages if module.startswith(package)), module)
 
 
 # --------------------------------------------------------------------- inside

@@ -72,7 +72,7 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         ``'brier'``, ``'squared_hinge'`` or ``'platt_log_loss'`` of decision values. ``'auto'`` is
         that of `scoring`, or a proxy if `scoring` has no slope.
 
-    tol : float, default=1e-4
+    tol : float, default=0.0001
         The descent ends where it promises less than this part of the loss.
 
     Attributes
