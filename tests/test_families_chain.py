@@ -302,7 +302,7 @@ def test_a_number_of_features_that_changes_is_noticed():
         PolynomialCountSketch(gamma=0.0, random_state=0),
         AdditiveChi2Sampler(),
     ],
-    ids=str,
+    ids=lambda front: str(front).partition(" at 0x")[0],
 )
 def test_what_is_drawn_anew_or_left_to_the_data_has_no_slope(front):
     model = Pipeline([("f", front), ("r", Ridge())])

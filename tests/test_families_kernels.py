@@ -194,7 +194,7 @@ PROCESSES = [
 
 
 @pytest.mark.parametrize("normalize_y", [False, True])
-@pytest.mark.parametrize(("kernel", "names"), PROCESSES, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("kernel", "names"), PROCESSES, ids=[str(k) for k, _ in PROCESSES])
 def test_gaussian_process(kernel, names, normalize_y):
     names = {f"kernel__{name}" for name in names} | {"alpha"}
     for alpha in (0.01, 0.05, 0.3, 1.0):

@@ -373,9 +373,9 @@ def polish(glm: Glm, w: Array, b: float) -> Optimum | None:
         beyond = np.where(active, 0.0, np.abs(F) - glm.a1 * (1 + _SLACK))
         if glm.a1 == 0 or beyond.max(initial=0.0) <= 0:
             return at
-        new = np.argsort(-beyond)[: max(1, len(S) // 4)]
-        new = new[beyond[new] > 0]
-        active[new], sign[new] = True, -np.sign(F[new])
+        first = np.argsort(-beyond)[: max(1, len(S) // 4)]
+        first = first[beyond[first] > 0]
+        active[first], sign[first] = True, -np.sign(F[first])
     return None
 
 
