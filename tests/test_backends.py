@@ -9,11 +9,13 @@ from scipy.stats import uniform
 from sklearn.base import BaseEstimator
 from sklearn.metrics import make_scorer
 
-from tunein import BayesSearchCV, TPESearchCV
+from tunein import BayesSearchCV, HyperGradSearchCV, TPESearchCV
 from tunein._evaluation import Evaluation
 
 X = np.arange(40.0).reshape(20, 2)
-both_searches = pytest.mark.parametrize("search_class", [TPESearchCV, BayesSearchCV])
+every_search = pytest.mark.parametrize(
+    "search_class", [TPESearchCV, BayesSearchCV, HyperGradSearchCV]
+)
 
 
 class Sleepy(BaseEstimator):
@@ -50,7 +52,7 @@ def candidates(search_class, **options):
     return [params["a"] for params in search.cv_results_["params"]]
 
 
-@both_searches
+@every_search
 @pytest.mark.parametrize("backend", ["loky", "multiprocessing"])
 def test_a_seed_gives_the_same_candidates_on_every_backend(search_class, backend):
     with parallel_config("threading"):
@@ -62,7 +64,7 @@ def test_a_seed_gives_the_same_candidates_on_every_backend(search_class, backend
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of distributed's own making
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # sockets that it closes late
-@both_searches
+@every_search
 def test_a_seed_gives_the_same_candidates_on_dask(search_class, cluster):
     with parallel_config("threading"):
         expected = candidates(search_class)

@@ -27,10 +27,10 @@ from sklearn.model_selection import RandomizedSearchCV, cross_validate
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tunein import BayesSearchCV, TPESearchCV
+from tunein import BayesSearchCV, HyperGradSearchCV, TPESearchCV
 
-SEARCHES = [TPESearchCV, BayesSearchCV]
-both_searches = pytest.mark.parametrize("search_class", SEARCHES)
+SEARCHES = [TPESearchCV, BayesSearchCV, HyperGradSearchCV]
+every_search = pytest.mark.parametrize("search_class", SEARCHES)
 both_diaries = pytest.mark.parametrize("diary_class", [Diary, TravellingDiary])
 needs_callbacks = pytest.mark.skipif(
     not hasattr(RandomizedSearchCV, "set_callbacks"), reason="callbacks came with scikit-learn 1.9"
@@ -52,7 +52,7 @@ INNER = {
 
 
 def anonymous(text):
-    return re.sub("(TPE|Bayes|Randomized|Grid)SearchCV", "Search", text)
+    return re.sub("(TPE|Bayes|HyperGrad|Randomized|Grid)SearchCV", "Search", text)
 
 
 def lines_of(diary):
@@ -85,7 +85,7 @@ def diary_in(tmp_path):
 # ---------------------------------------------------------------------- with and without callbacks
 
 
-@both_searches
+@every_search
 def test_a_search_has_callbacks_where_scikit_learn_has(search_class):
     search = search_class(LogisticRegression(), {"C": [0.1, 0.5]}, n_iter=2, cv=2)
     assert hasattr(search, "set_callbacks") == hasattr(RandomizedSearchCV, "set_callbacks")
@@ -95,7 +95,7 @@ def test_a_search_has_callbacks_where_scikit_learn_has(search_class):
 
 @needs_callbacks
 @pytest.mark.parametrize("n_jobs", [None, 2])
-@both_searches
+@every_search
 def test_an_estimator_with_callbacks_needs_none(search_class, n_jobs):
     search = search_class(Steps(), {"a": [1.0, 2.0, 3.0]}, n_iter=3, cv=2, n_jobs=n_jobs)
     assert search.fit(X, y).best_params_ == {"a": 3.0}
@@ -108,7 +108,7 @@ def test_an_estimator_with_callbacks_needs_none(search_class, n_jobs):
 @pytest.mark.parametrize("refit", [True, False])
 @pytest.mark.parametrize("inner", INNER)
 @both_diaries
-@both_searches
+@every_search
 def test_tasks_are_those_of_a_random_search_in_order(
     search_class, diary_class, inner, refit, diary_in
 ):
@@ -128,7 +128,7 @@ def test_tasks_are_those_of_a_random_search_in_order(
 @needs_callbacks
 @pytest.mark.parametrize("inner", ["with callbacks", "without", "logistic regression"])
 @both_diaries
-@both_searches
+@every_search
 def test_tasks_are_those_of_a_random_search_with_workers(
     search_class, diary_class, inner, diary_in
 ):
@@ -165,7 +165,7 @@ def test_tasks_are_the_same_on_every_backend(diary_class, backend, diary_in):
 
 @needs_callbacks
 @pytest.mark.parametrize("n_jobs", [None, 2])
-@both_searches
+@every_search
 def test_a_long_search_tells_of_every_fold(search_class, n_jobs, diary_in):
     space = {"a": np.linspace(0, 1, 40).tolist()}
     options = {"n_iter": 25, "cv": 3, "n_jobs": n_jobs}
@@ -294,7 +294,7 @@ def test_an_error_in_a_callback_gets_through_as_from_a_random_search(hook, task,
 @needs_callbacks
 @pytest.mark.parametrize("n_jobs", [None, 2])
 @both_diaries
-@both_searches
+@every_search
 def test_tasks_inside_a_cross_validation_are_the_same(search_class, diary_class, n_jobs, diary_in):
     lines = []
     for cls in (search_class, RandomizedSearchCV):
@@ -368,7 +368,7 @@ def progress_of(search, capsys):
 
 @needs_callbacks
 @pytest.mark.parametrize("n_jobs", [None, 2])
-@both_searches
+@every_search
 def test_progress_bars_are_those_of_a_random_search(search_class, n_jobs, capsys, monkeypatch):
     pytest.importorskip("rich")
     monkeypatch.setenv("COLUMNS", "200")  # whole lines
@@ -386,7 +386,7 @@ def test_progress_bars_are_those_of_a_random_search(search_class, n_jobs, capsys
 @needs_callbacks
 @pytest.mark.parametrize("n_jobs", [None, 2])
 @pytest.mark.parametrize("inner", ["with callbacks", "logistic regression"])
-@both_searches
+@every_search
 def test_a_scoring_monitor_on_the_estimator_logs_the_same(search_class, inner, n_jobs):
     from sklearn.callback import ScoringMonitor
 

@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.svm import SVC
 
-from tunein import BayesSearchCV, Choice, Integer, Real, TPESearchCV
+from tunein import BayesSearchCV, Choice, HyperGradSearchCV, Integer, Real, TPESearchCV
 from tunein._space import Branch, Space
 
 WIDE = Real(1e-3, 1e3, log=True)
@@ -175,7 +175,7 @@ def test_points_of_a_branch_have_its_options():
     assert seen == SHAPES
 
 
-@pytest.mark.parametrize("search_class", [BayesSearchCV, TPESearchCV])
+@pytest.mark.parametrize("search_class", [BayesSearchCV, HyperGradSearchCV, TPESearchCV])
 def test_a_search_over_nested_choices(search_class):
     X, y = load_iris(return_X_y=True)
     given = {

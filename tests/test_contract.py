@@ -74,10 +74,10 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_estimator
 
-from tunein import BayesSearchCV, Integer, Real, TPESearchCV
+from tunein import BayesSearchCV, HyperGradSearchCV, Integer, Real, TPESearchCV
 
-SEARCHES = [TPESearchCV, BayesSearchCV]
-both_searches = pytest.mark.parametrize("search_class", SEARCHES)
+SEARCHES = [TPESearchCV, BayesSearchCV, HyperGradSearchCV]
+every_search = pytest.mark.parametrize("search_class", SEARCHES)
 
 X, y = make_classification(60, 4, n_redundant=0, random_state=0)
 CUTS = {
@@ -110,7 +110,7 @@ def quick():
     ],
     ids=["classifier", "regressor", "pipeline"],
 )
-@both_searches
+@every_search
 def test_scikit_learns_checks_pass(search_class, estimator, space):
     search = search_class(estimator, space, n_iter=3, cv=2, random_state=0)
     checks = check_estimator(search, on_fail=None, on_skip=None)
@@ -149,7 +149,7 @@ def named(scoring, refit):
 
 @pytest.mark.parametrize("return_train_score", [False, True])
 @pytest.mark.parametrize(("scoring", "refit"), SCORINGS_AND_REFITS)
-@both_searches
+@every_search
 def test_same_as_a_grid_search(search_class, scoring, refit, return_train_score, quick):
     ours, theirs = twins(
         search_class,
@@ -245,7 +245,7 @@ def test_raise_lets_an_error_through_from_a_worker(quick):
         ours.fit(*quick)
 
 
-@both_searches
+@every_search
 def test_all_fits_failing_is_an_error_with_the_failures(search_class, quick):
     texts = []
     for search in twins(search_class, Cutoff(), {**CUTS, "fail": ["fit"]}, cv=3):
@@ -256,7 +256,7 @@ def test_all_fits_failing_is_an_error_with_the_failures(search_class, quick):
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
-@both_searches
+@every_search
 def test_same_as_a_grid_search_with_workers(search_class, n_jobs):
     grid = {"C": [0.1, 3.0, 10.0], "fit_intercept": [True, False]}
     ours, theirs = twins(search_class, LogisticRegression(), grid, cv=3, n_jobs=n_jobs)
@@ -304,7 +304,7 @@ GRIDS = {
 
 
 @pytest.mark.parametrize("kind", GRIDS)
-@both_searches
+@every_search
 def test_same_results_on_every_kind_of_choice(search_class, kind):
     estimator, grid = GRIDS[kind]
     if kind == "tuples":
@@ -328,7 +328,7 @@ def test_same_results_on_every_kind_of_choice(search_class, kind):
     ],
     ids=["continuous", "whole", "choices", "branches"],
 )
-@both_searches
+@every_search
 def test_same_as_a_random_search(search_class, space):
     estimator = LogisticRegression(C=1e9, max_iter=99)  # out of the space, or it comes first
     candidates = list(ParameterSampler(space, 5, random_state=0))
@@ -405,7 +405,7 @@ DRIVEN = [
 
 
 @pytest.mark.parametrize(("scoring", "refit", "driving"), DRIVEN)
-@both_searches
+@every_search
 def test_the_metric_named_by_refit_drives_or_else_the_first(search_class, scoring, refit, driving):
     search = search_class(
         Needle(), {"x": uniform(0, 1)}, scoring=scoring, refit=refit, n_iter=30, cv=2
@@ -429,11 +429,12 @@ def test_the_first_of_a_list_drives(quick):
 # ---------------------------------------------------------------------- the constructor
 
 
-@both_searches
+@every_search
 def test_the_signature_is_that_of_a_random_search_and_initial_params(search_class):
     ours = inspect.signature(search_class).parameters
     theirs = inspect.signature(RandomizedSearchCV).parameters
-    assert list(ours) == [*theirs, "initial_params"]
+    own = ["gradient", "loss", "tol"] if search_class is HyperGradSearchCV else []
+    assert list(ours) == [*theirs, "initial_params", *own]
     for name, expected in theirs.items():
         assert ours[name].kind == expected.kind, name
         if name == "error_score":
@@ -445,7 +446,7 @@ def test_the_signature_is_that_of_a_random_search_and_initial_params(search_clas
     assert ours["initial_params"].kind is inspect.Parameter.KEYWORD_ONLY
 
 
-@both_searches
+@every_search
 def test_the_constructor_keeps_what_it_is_given_and_looks_at_nothing(search_class):
     names = list(inspect.signature(search_class).parameters)
     given = {name: object() for name in names}
@@ -457,7 +458,7 @@ def test_the_constructor_keeps_what_it_is_given_and_looks_at_nothing(search_clas
     assert all(search.get_params(deep=False)[name] is value for name, value in others.items())
 
 
-@both_searches
+@every_search
 def test_parameters_of_the_estimator_are_reached_through_the_search(search_class):
     search = search_class(make_pipeline(StandardScaler(), Ridge()), {})
     assert search.get_params()["estimator__ridge__alpha"] == 1.0
@@ -512,7 +513,7 @@ INVALID = [
 
 
 @pytest.mark.parametrize(("name", "value", "match"), INVALID)
-@both_searches
+@every_search
 def test_invalid_values_are_refused_in_fit(search_class, name, value, match, quick):
     search = search_class(
         **{"estimator": Cutoff(), "param_distributions": CUTS, "n_iter": 4, "cv": 2, name: value}
@@ -527,7 +528,7 @@ def test_every_parameter_is_refused_something():
     assert {name for name, _, _ in INVALID} == set(inspect.signature(TPESearchCV).parameters)
 
 
-@both_searches
+@every_search
 def test_a_classifier_that_takes_no_scores_needs_scoring(search_class):
     class Mute(BaseEstimator):
         def fit(self, X, y=None):
@@ -578,7 +579,7 @@ def scored_if_needed(estimator):
 @pytest.mark.parametrize(
     ("estimator", "space"), DELEGATES, ids=[repr(estimator) for estimator, _ in DELEGATES]
 )
-@both_searches
+@every_search
 def test_a_method_exists_if_the_estimator_has_it(search_class, estimator, space):
     options = {"n_iter": 1, "cv": 2, "random_state": 0, **scored_if_needed(estimator)}
     ours, theirs = (
@@ -615,7 +616,7 @@ def test_without_a_refit_no_method_exists(estimator, space):
     assert "predict" not in methods_of(ours)
 
 
-@both_searches
+@every_search
 def test_methods_before_fit_say_that_there_was_none(search_class):
     search = search_class(LogisticRegression(), {"C": [0.1, 1.0]})
     for method in (search.predict, search.predict_proba, search.decision_function, search.score):
@@ -623,7 +624,7 @@ def test_methods_before_fit_say_that_there_was_none(search_class):
             method(X)
 
 
-@both_searches
+@every_search
 def test_methods_without_refit_say_so(search_class):
     search = search_class(LogisticRegression(), {"C": [0.1, 1.0]}, refit=False, cv=2, n_iter=2)
     search.fit(X, y)
@@ -645,7 +646,7 @@ def test_a_method_that_depends_on_the_candidate_exists_with_the_best_one():
 @pytest.mark.parametrize(
     ("estimator", "space"), DELEGATES, ids=[repr(estimator) for estimator, _ in DELEGATES]
 )
-@both_searches
+@every_search
 def test_tags_are_those_of_a_random_search(search_class, estimator, space):
     ours = get_tags(search_class(estimator, space))
     theirs = get_tags(RandomizedSearchCV(estimator, space))
@@ -657,7 +658,7 @@ def test_tags_are_those_of_a_random_search(search_class, estimator, space):
     assert ours == theirs
 
 
-@both_searches
+@every_search
 def test_a_search_is_what_its_estimator_is(search_class):
     assert is_classifier(search_class(LogisticRegression(), {}))
     assert not is_classifier(search_class(Ridge(), {}))
@@ -675,7 +676,7 @@ def test_tags_of_a_search_are_not_those_of_its_estimator_by_reference():
 # ---------------------------------------------------------------------- inside other estimators
 
 
-@both_searches
+@every_search
 def test_cross_validation_stratifies_around_and_inside(search_class):
     ordered = np.argsort(y, kind="stable")  # unstratified folds would have one class only
     search = search_class(
@@ -687,7 +688,7 @@ def test_cross_validation_stratifies_around_and_inside(search_class):
 
 
 @pytest.mark.parametrize("n_jobs", [None, 2])
-@both_searches
+@every_search
 def test_cross_validate_returns_fitted_searches(search_class, n_jobs):
     search = search_class(
         LogisticRegression(), {"C": loguniform(0.1, 10)}, n_iter=3, cv=2, random_state=0
@@ -697,7 +698,7 @@ def test_cross_validate_returns_fitted_searches(search_class, n_jobs):
     assert not fitted_attributes(search)
 
 
-@both_searches
+@every_search
 def test_nested_workers_give_the_same_answer(search_class):
     search = search_class(
         LogisticRegression(), {"C": loguniform(0.1, 10)}, n_iter=4, cv=2, random_state=0, n_jobs=2
@@ -721,7 +722,7 @@ AROUND = {
 
 
 @pytest.mark.parametrize("kind", AROUND)
-@both_searches
+@every_search
 def test_other_estimators_take_a_search(search_class, kind):
     search = search_class(
         LogisticRegression(), {"C": loguniform(0.1, 10)}, n_iter=3, cv=2, random_state=0
@@ -734,7 +735,7 @@ def test_other_estimators_take_a_search(search_class, kind):
     assert not fitted_attributes(search) or kind == "pipeline"
 
 
-@both_searches
+@every_search
 def test_a_search_over_a_pipeline_with_a_search(search_class):
     pipeline = Pipeline(
         [("reduce", PCA()), ("clf", search_class(LogisticRegression(), {"C": [0.1, 1]}, cv=2))]
@@ -752,7 +753,7 @@ def test_predictions_can_be_cross_validated():
 # ---------------------------------------------------------------------- nothing is shared
 
 
-@both_searches
+@every_search
 def test_a_clone_of_a_fitted_search_is_new(search_class):
     search = search_class(
         LogisticRegression(),
@@ -773,7 +774,7 @@ def test_a_clone_of_a_fitted_search_is_new(search_class):
     assert twin.history_ is not search.history_
 
 
-@both_searches
+@every_search
 def test_fit_changes_nothing_that_the_user_gave(search_class):
     seeded = SGDClassifier(random_state=np.random.RandomState(0))
     estimator = make_pipeline(StandardScaler(), seeded)
@@ -806,7 +807,7 @@ def test_fit_changes_nothing_that_the_user_gave(search_class):
     assert search.best_estimator_["sgdclassifier"] not in steps
 
 
-@both_searches
+@every_search
 def test_a_random_state_moves_on_as_in_a_random_search(search_class):
     def tried(search):
         return search.fit(X, y).cv_results_["params"]
@@ -852,7 +853,7 @@ def test_a_random_state_of_the_estimator_is_the_same_for_each_fit():
     np.testing.assert_array_equal(ours.predict_proba(X), theirs.predict_proba(X))
 
 
-@both_searches
+@every_search
 def test_fitting_again_starts_again(search_class, quick):
     search = search_class(Cutoff(), {"cut": uniform(-1, 2)}, n_iter=3, cv=2, random_state=0)
     first = copy.deepcopy(search.fit(*quick).cv_results_)
@@ -940,7 +941,7 @@ def assert_same_search_of_ours(twin, search):
 
 
 @pytest.mark.parametrize("copied", [by_pickle, by_cloudpickle, by_joblib, by_skops])
-@both_searches
+@every_search
 def test_an_unfitted_search_survives_storage(search_class, copied, tmp_path):
     search = search_class(LogisticRegression(), SPACES["continuous"], n_iter=3, cv=2)
     twin = copied(search.set_params(random_state=0), tmp_path)
@@ -965,7 +966,7 @@ def test_a_search_of_several_metrics_with_a_failure_survives_storage(quick, tmp_
 # ---------------------------------------------------------------------- what it looks like
 
 
-@both_searches
+@every_search
 def test_a_search_shows_itself(search_class):
     search = search_class(LogisticRegression(), {"C": [0.1, 1.0]}, n_iter=3)
     assert repr(search) == (

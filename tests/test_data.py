@@ -40,10 +40,10 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from tunein import BayesSearchCV, TPESearchCV
+from tunein import BayesSearchCV, HyperGradSearchCV, TPESearchCV
 
-SEARCHES = [TPESearchCV, BayesSearchCV]
-both_searches = pytest.mark.parametrize("search_class", SEARCHES)
+SEARCHES = [TPESearchCV, BayesSearchCV, HyperGradSearchCV]
+every_search = pytest.mark.parametrize("search_class", SEARCHES)
 
 X, y = make_classification(60, 4, n_redundant=0, random_state=0)
 target = X[:, 0] + np.random.RandomState(0).normal(size=60)
@@ -83,7 +83,7 @@ def test_features_in_every_container(container, n_jobs):
 @pytest.mark.parametrize(
     "container", [list, pd.Series, lambda y: pl.Series(y), lambda y: np.array(y, dtype=object)]
 )
-@both_searches
+@every_search
 def test_targets_in_every_container(search_class, container):
     labels = container(["no" if label == 0 else "yes" for label in y])
     ours, theirs = twins(
@@ -93,7 +93,7 @@ def test_targets_in_every_container(search_class, container):
     assert list(ours.classes_) == ["no", "yes"]
 
 
-@both_searches
+@every_search
 def test_columns_of_a_frame_reach_the_estimator_by_name(search_class):
     frame = pd.DataFrame({"number": X[:, 0], "letter": np.where(y == 1, "p", "q")})
     pipeline = make_pipeline(
@@ -105,7 +105,7 @@ def test_columns_of_a_frame_reach_the_estimator_by_name(search_class):
     assert list(ours.feature_names_in_) == ["number", "letter"]
 
 
-@both_searches
+@every_search
 def test_texts(search_class):
     texts = ["good day" if label else "bad night" for label in y] + ["a good night", "a bad day"]
     labels = [*y, 1, 0]
@@ -116,7 +116,7 @@ def test_texts(search_class):
     assert list(ours.predict(["good", "bad night"])) == [1, 0]
 
 
-@both_searches
+@every_search
 def test_missing_values_reach_an_estimator_that_takes_them(search_class):
     holes = np.where(np.random.RandomState(0).uniform(size=X.shape) < 0.2, np.nan, X)
     ours, theirs = twins(
@@ -125,7 +125,7 @@ def test_missing_values_reach_an_estimator_that_takes_them(search_class):
     assert_same_search(ours.fit(holes, y), theirs.fit(holes, y))
 
 
-@both_searches
+@every_search
 def test_a_kernel_is_split_in_both_directions(search_class):
     ours, theirs = twins(search_class, SVC(kernel="precomputed"), C, cv=3)
     kernel = X @ X.T
@@ -133,7 +133,7 @@ def test_a_kernel_is_split_in_both_directions(search_class):
     assert cross_val_score(ours, kernel, y, cv=2).shape == (2,)
 
 
-@both_searches
+@every_search
 def test_data_of_three_dimensions(search_class):
     ours, theirs = twins(search_class, FoldPrint(), {"a": [1, 2]}, cv=3)
     cube = X.reshape(60, 2, 2)
@@ -152,7 +152,7 @@ def test_data_of_three_dimensions(search_class):
     ],
     ids=["regression", "classification"],
 )
-@both_searches
+@every_search
 def test_several_outputs(search_class, estimator, grid, outputs):
     ours, theirs = twins(search_class, estimator, grid, cv=2)
     assert_same_search(ours.fit(X, outputs), theirs.fit(X, outputs))
@@ -175,7 +175,7 @@ UNSUPERVISED = {
 
 @pytest.mark.parametrize("kind", UNSUPERVISED)
 @pytest.mark.parametrize("given", [(), (None,)], ids=["no y", "y=None"])
-@both_searches
+@every_search
 def test_without_a_target(search_class, given, kind):
     ours, theirs = twins(search_class, *UNSUPERVISED[kind], cv=3)
     assert_same_search(ours.fit(X, *given), theirs.fit(X, *given))
@@ -208,7 +208,7 @@ CVS = {
 
 
 @pytest.mark.parametrize("kind", CVS)
-@both_searches
+@every_search
 def test_every_kind_of_folds(search_class, kind):
     # Each search has its own: a generator can be read once.
     ours, theirs = twins(search_class, FoldPrint(), {"a": [1, 2]})
@@ -217,7 +217,7 @@ def test_every_kind_of_folds(search_class, kind):
     assert_same_search(ours, theirs)
 
 
-@both_searches
+@every_search
 def test_a_number_of_folds_is_stratified_for_a_classifier_only(search_class):
     ordered = np.sort(y)
     ours, theirs = twins(
@@ -237,7 +237,7 @@ def fold_prints(search):
 @pytest.mark.parametrize(
     "cv", [KFold(3, shuffle=True), ShuffleSplit(3), StratifiedKFold(3, shuffle=True)]
 )
-@both_searches
+@every_search
 def test_an_unseeded_splitter_gives_every_candidate_the_same_folds(search_class, cv, n_jobs):
     search = search_class(FoldPrint(), {"a": uniform(0, 1)}, n_iter=8, cv=cv, n_jobs=n_jobs)
     first = fold_prints(search.fit(X, y))
@@ -288,7 +288,7 @@ def test_no_folds_are_refused(cv):
 
 @pytest.mark.parametrize("cv", [GroupKFold(3), LeaveOneGroupOut()])
 @pytest.mark.parametrize("container", [np.asarray, list, pd.Series])
-@both_searches
+@every_search
 def test_groups_reach_the_splitter_and_not_the_estimator(search_class, container, cv):
     ours, theirs = twins(search_class, FoldPrint(), {"a": [1, 2]}, cv=cv)
     assert_same_search(
@@ -296,13 +296,13 @@ def test_groups_reach_the_splitter_and_not_the_estimator(search_class, container
     )
 
 
-@both_searches
+@every_search
 def test_a_splitter_that_needs_groups_says_so(search_class):
     with pytest.raises(ValueError, match="'groups' parameter should not be None"):
         search_class(FoldPrint(), {"a": [1, 2]}, cv=GroupKFold(3)).fit(X, y)
 
 
-@both_searches
+@every_search
 def test_groups_that_the_splitter_ignores_do_no_harm(search_class):
     ours, theirs = twins(
         search_class, FoldPrint(), {"a": [1, 2]}, cv=ShuffleSplit(2, random_state=0)
@@ -340,7 +340,7 @@ def test_weights_reach_fit_and_scorer_as_in_a_grid_search(container, kind, n_job
 scores_with_weights = hasattr(GridSearchCV, "_check_scorers_accept_sample_weight")
 
 
-@both_searches
+@every_search
 def test_weights_change_both_what_is_fitted_and_what_is_scored(search_class):
     options = {"n_iter": 2, "cv": 3, "initial_params": [{"a": 1}, {"a": 2}]}
     search = search_class(Weighed(), {"a": [1, 2]}, **options).fit(X, y)
@@ -351,7 +351,7 @@ def test_weights_change_both_what_is_fitted_and_what_is_scored(search_class):
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], [expected, expected])
 
 
-@both_searches
+@every_search
 def test_a_scorer_that_takes_no_weights_is_warned_of_as_by_a_grid_search(search_class):
     scoring = make_scorer(max_error, greater_is_better=False)
     ours, theirs = twins(search_class, Ridge(), ALPHA, scoring=scoring, cv=2)
@@ -364,7 +364,7 @@ def test_a_scorer_that_takes_no_weights_is_warned_of_as_by_a_grid_search(search_
     assert_same_search(ours, theirs)
 
 
-@both_searches
+@every_search
 def test_other_parameters_of_fit_are_passed_on_whole_or_split(search_class):
     ours, theirs = twins(search_class, Weighed(), {"a": [1, 2]}, cv=3)
     for extra in ({"bonus": 7.0}, {"bonus": np.arange(60.0)}, {"bonus": None}):
@@ -398,7 +398,7 @@ def test_weights_are_routed_as_in_a_grid_search(to_fit, to_score, n_jobs):
 
 
 @pytest.mark.usefixtures("routing")
-@both_searches
+@every_search
 def test_routed_weights_arrive_where_they_are_requested_only(search_class):
     options = {"n_iter": 2, "cv": 3, "initial_params": [{"a": 1}, {"a": 2}]}
     for to_fit, to_score, expected in (
@@ -418,7 +418,7 @@ def test_routed_weights_arrive_where_they_are_requested_only(search_class):
 
 
 @pytest.mark.usefixtures("routing")
-@both_searches
+@every_search
 def test_weights_are_routed_to_scorers_by_name(search_class):
     scoring = {
         "weighed": make_scorer(mean_squared_error, greater_is_better=False).set_score_request(
@@ -441,7 +441,7 @@ def test_weights_are_routed_to_scorers_by_name(search_class):
 
 
 @pytest.mark.usefixtures("routing")
-@both_searches
+@every_search
 def test_weights_nobody_asked_for_are_refused(search_class):
     for search in twins(search_class, Ridge(), ALPHA, cv=3):
         with pytest.raises(UnsetMetadataPassedError, match="sample_weight"):
@@ -449,7 +449,7 @@ def test_weights_nobody_asked_for_are_refused(search_class):
 
 
 @pytest.mark.usefixtures("routing")
-@both_searches
+@every_search
 def test_metadata_nobody_knows_is_refused(search_class):
     for search in twins(search_class, Ridge(), ALPHA, cv=3):
         with pytest.raises(TypeError, match=r"unexpected argument.*nonsense"):
@@ -457,7 +457,7 @@ def test_metadata_nobody_knows_is_refused(search_class):
 
 
 @pytest.mark.usefixtures("routing")
-@both_searches
+@every_search
 def test_groups_are_routed_to_the_splitter(search_class):
     ours, theirs = twins(search_class, FoldPrint(), {"a": [1, 2]}, cv=GroupKFold(3))
     assert_same_search(ours.fit(X, y, groups=groups), theirs.fit(X, y, groups=groups))
@@ -465,7 +465,7 @@ def test_groups_are_routed_to_the_splitter(search_class):
 
 @pytest.mark.usefixtures("routing")
 @pytest.mark.parametrize("n_jobs", [None, 2])
-@both_searches
+@every_search
 def test_routing_without_any_metadata(search_class, n_jobs):
     ours, theirs = twins(search_class, LogisticRegression(), C, cv=3, n_jobs=n_jobs)
     assert_same_search(ours.fit(X, y), theirs.fit(X, y))
@@ -473,7 +473,7 @@ def test_routing_without_any_metadata(search_class, n_jobs):
 
 
 @pytest.mark.usefixtures("routing")
-@both_searches
+@every_search
 def test_weights_and_groups_are_routed_through_pipeline_and_cross_validation(search_class):
     estimator = make_pipeline(StandardScaler(), Ridge().set_fit_request(sample_weight=True))
     estimator[0].set_fit_request(sample_weight=False)
@@ -490,7 +490,7 @@ def test_weights_and_groups_are_routed_through_pipeline_and_cross_validation(sea
     np.testing.assert_array_equal(scores[0], scores[1])
 
 
-@both_searches
+@every_search
 def test_the_routing_of_a_search_is_that_of_a_random_search(search_class):
     with sklearn.config_context(enable_metadata_routing=True):
         estimator = Ridge().set_fit_request(sample_weight=True)

@@ -17,7 +17,7 @@ validate = pytest.importorskip("numpydoc.validate").validate
 # EX01 of methods, whose example is that of the class.
 NOT_ASKED = {"ES01", "SA01", "RT02", "EX01"}
 
-SEARCHES = [tunein.BayesSearchCV, tunein.TPESearchCV]
+SEARCHES = [tunein.BayesSearchCV, tunein.HyperGradSearchCV, tunein.TPESearchCV]
 
 
 def public_names():

@@ -17,11 +17,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import RandomizedSearchCV
 from toys import Anything, Draws, X
 
-from tunein import BayesSearchCV, Categorical, Integer, Real, TPESearchCV
+from tunein import BayesSearchCV, Categorical, HyperGradSearchCV, Integer, Real, TPESearchCV
 from tunein._history import Known
 from tunein._space import Space
 
-both_searches = pytest.mark.parametrize("search_class", [TPESearchCV, BayesSearchCV])
+every_search = pytest.mark.parametrize(
+    "search_class", [TPESearchCV, BayesSearchCV, HyperGradSearchCV]
+)
 
 
 def number(kind, low, high):
@@ -155,7 +157,7 @@ def assert_no_point_twice(search):
 
 
 @every_space
-@both_searches
+@every_search
 def test_proposals_lie_in_the_space_and_are_of_the_users_types(search_class, kind):
     space, allowed = SPACES[kind]
     search = fitted(search_class, space)
@@ -169,7 +171,7 @@ def test_proposals_lie_in_the_space_and_are_of_the_users_types(search_class, kin
 
 
 @every_space
-@both_searches
+@every_search
 def test_no_point_is_tried_twice(search_class, kind):
     if kind == "draws":
         pytest.skip("what only draws may hide a small space")
@@ -177,7 +179,7 @@ def test_no_point_is_tried_twice(search_class, kind):
 
 
 @some_spaces
-@both_searches
+@every_search
 def test_the_same_seed_gives_the_same_candidates(search_class, kind):
     space = SPACES[kind][0]
     one, two, other = (fitted(search_class, space, random_state=seed) for seed in (7, 7, 8))
@@ -185,7 +187,7 @@ def test_the_same_seed_gives_the_same_candidates(search_class, kind):
     assert repr(candidates(one)) != repr(candidates(other))
 
 
-@both_searches
+@every_search
 def test_the_order_in_which_parameters_are_written_changes_nothing(search_class):
     space = SPACES["distributions"][0]
     turned = dict(reversed(space.items()))
@@ -193,13 +195,13 @@ def test_the_order_in_which_parameters_are_written_changes_nothing(search_class)
     assert candidates(one) == candidates(two)
 
 
-@both_searches
+@every_search
 def test_without_a_seed_each_fit_is_another(search_class):
     search = search_of(search_class, {"a": Real(0, 1)}, random_state=None, n_iter=3)
     assert candidates(search.fit(X)) != candidates(search.fit(X))
 
 
-@both_searches
+@every_search
 def test_a_search_learns(search_class):
     def near(params):
         return -abs(params["a"] - 0.3) - abs(math.log10(params["b"]))
@@ -233,7 +235,7 @@ def test_no_branch_is_given_up_for_a_few_bad_points():
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # sd of inf scores
 @pytest.mark.parametrize("objective", [toys.not_a_number, toys.infinite, toys.a_cliff])
 @some_spaces
-@both_searches
+@every_search
 def test_candidates_of_terrible_score_do_not_end_a_search(search_class, kind, objective):
     search = fitted(search_class, SPACES[kind][0], objective)
     assert len(search.history_) == 16
@@ -244,7 +246,7 @@ def test_candidates_of_terrible_score_do_not_end_a_search(search_class, kind, ob
 
 @pytest.mark.filterwarnings("ignore:One or more of the test scores")
 @some_spaces
-@both_searches
+@every_search
 def test_candidates_that_cannot_be_fitted_do_not_end_a_search(search_class, kind):
     search = search_of(search_class, SPACES[kind][0], toys.unfit)
     with pytest.warns(FitFailedWarning, match="fits failed out of a total of 32"):
@@ -255,7 +257,7 @@ def test_candidates_that_cannot_be_fitted_do_not_end_a_search(search_class, kind
 
 
 @pytest.mark.filterwarnings("ignore:One or more of the test scores")
-@both_searches
+@every_search
 def test_failed_candidates_are_not_sought(search_class):
     def good_or_broken(params):
         return -abs(params["a"] - 0.2) if params["a"] < 0.5 else math.nan
@@ -324,7 +326,7 @@ def test_the_best_scores_are_found_where_fits_fail_beside_them():
 
 
 @pytest.mark.filterwarnings("ignore:One or more of the test scores")
-@both_searches
+@every_search
 def test_a_fold_that_fails_fails_its_candidate(search_class):
     search = search_of(search_class, {"a": Real(0, 1)}, half_a_number, n_iter=14)
     search.fit(X)
@@ -339,7 +341,7 @@ def half_a_number(params):
 
 
 @pytest.mark.filterwarnings("ignore:One or more of the test scores")
-@both_searches
+@every_search
 def test_scores_that_are_never_numbers_end_in_a_full_search(search_class):
     search = fitted(search_class, {"a": Real(0, 1), "b": list("xyz")}, lambda params: math.nan)
     assert len(search.history_) == 16
@@ -347,7 +349,7 @@ def test_scores_that_are_never_numbers_end_in_a_full_search(search_class):
 
 
 @every_space
-@both_searches
+@every_search
 def test_a_constant_score_spreads_the_candidates(search_class, kind):
     search = fitted(search_class, SPACES[kind][0], toys.flat, n_iter=24)
     assert len(search.history_) == 24
@@ -358,7 +360,7 @@ def test_a_constant_score_spreads_the_candidates(search_class, kind):
         assert high > 1
 
 
-@both_searches
+@every_search
 def test_scores_that_differ_by_rounding_alone_teach_nothing(search_class):
     space = {"a": Real(0, 1), "b": Real(0, 1)}
     equal = fitted(search_class, space, lambda params: 0.3, n_iter=25, random_state=0)
@@ -372,7 +374,7 @@ def test_scores_that_differ_by_rounding_alone_teach_nothing(search_class):
     assert candidates(rounded) == candidates(equal)
 
 
-@both_searches
+@every_search
 def test_equal_scores_but_one_failure_teach_something_without_a_warning(search_class):
     def flat_or_broken(params):
         return math.nan if params["a"] > 0.9 else 0.25
@@ -384,7 +386,7 @@ def test_equal_scores_but_one_failure_teach_something_without_a_warning(search_c
 
 
 @pytest.mark.parametrize("scale", [1e-150, 1e-12, 1e12, 1e150])
-@both_searches
+@every_search
 def test_scores_of_any_size_are_learned_from(search_class, scale):
     def scaled(params):
         return scale * toys.smooth(params)
@@ -399,14 +401,14 @@ def test_scores_of_any_size_are_learned_from(search_class, scale):
 
 @pytest.mark.parametrize("n_iter", [1, 2, 3, 5, 11])
 @some_spaces
-@both_searches
+@every_search
 def test_the_budget_is_kept(search_class, kind, n_iter):
     search = fitted(search_class, SPACES[kind][0], n_iter=n_iter)
     assert len(search.history_) == len(search.cv_results_["params"]) == n_iter
     assert search.stop_reason_ == f"n_iter={n_iter} candidates were tried."
 
 
-@both_searches
+@every_search
 def test_a_space_of_one_point_is_tried_once(search_class):
     for space in ({}, {"a": [3]}, {"a": ["x"], "b": stats.randint(4, 5)}, [{"a": [3]}]):
         search = fitted(search_class, space)
@@ -426,7 +428,7 @@ FINITE = {
 
 @pytest.mark.parametrize("objective", [toys.smooth, toys.flat])
 @pytest.mark.parametrize("kind", FINITE)
-@both_searches
+@every_search
 def test_a_finite_space_is_tried_whole_and_no_point_twice(search_class, kind, objective):
     space, size = FINITE[kind]
     search = fitted(search_class, space, objective, n_iter=50)
@@ -440,7 +442,7 @@ def test_a_finite_space_is_tried_whole_and_no_point_twice(search_class, kind, ob
     assert_no_point_twice(search)
 
 
-@both_searches
+@every_search
 def test_a_finite_space_is_tried_whole_by_workers(search_class):
     space, size = FINITE["branches"]
     with parallel_config("threading", n_jobs=2):
@@ -450,7 +452,7 @@ def test_a_finite_space_is_tried_whole_by_workers(search_class):
 
 
 @pytest.mark.parametrize("distribution", [stats.binom(30, 0.1), stats.binom(60, 0.3)])
-@both_searches
+@every_search
 def test_a_space_with_hardly_possible_points_is_tried_to_its_end(search_class, distribution):
     search = fitted(search_class, {"a": distribution}, n_iter=100)
     assert len(search.history_) == search.space_.size <= 61
@@ -459,21 +461,21 @@ def test_a_space_with_hardly_possible_points_is_tried_to_its_end(search_class, d
 
 
 @pytest.mark.parametrize("high", [2**31, 2**53, 10**18])
-@both_searches
+@every_search
 def test_whole_numbers_of_any_range_are_searched(search_class, high):
     for space in ({"a": Integer(0, high)}, {"a": Integer(1, high, log=True), "b": [1, 2]}):
         search = fitted(search_class, space, n_iter=30)
         assert all(number(int, 0, high)(params["a"]) for params in candidates(search))
 
 
-@both_searches
+@every_search
 def test_a_thousand_switches_are_a_space(search_class):
     space = {f"x{i:04}": [False, True] for i in range(1100)}
     search = fitted(search_class, space, n_iter=3)
     assert len(search.history_) == 3
 
 
-@both_searches
+@every_search
 def test_an_endless_table_of_few_values_is_repeated_rather_than_missed(search_class):
     search = fitted(search_class, {"a": stats.poisson(0.01)}, n_iter=15)
     assert len(search.history_) == 15
@@ -482,7 +484,7 @@ def test_an_endless_table_of_few_values_is_repeated_rather_than_missed(search_cl
 # --------------------------------------------------------------------- first candidates
 
 
-@both_searches
+@every_search
 def test_the_estimators_own_values_come_first_if_the_space_holds_them(search_class):
     search = fitted(
         search_class, {"a": Real(0, 1), "b": list("xyz")}, own={"a": 0.125, "b": "y"}, n_iter=4
@@ -494,20 +496,20 @@ def test_the_estimators_own_values_come_first_if_the_space_holds_them(search_cla
 @pytest.mark.parametrize(
     "own", [{"a": 2.0, "b": "y"}, {"a": 0.5, "b": "w"}, {"a": 0.5}, {"a": None, "b": "x"}, {}]
 )
-@both_searches
+@every_search
 def test_own_values_outside_the_space_are_not_tried(search_class, own):
     search = fitted(search_class, {"a": Real(0, 1), "b": list("xyz")}, own=own, n_iter=3)
     assert {trial.proposal.origin for trial in search.history_} == {"asked"}
 
 
-@both_searches
+@every_search
 def test_own_values_are_tried_in_the_branch_that_holds_them(search_class):
     space = [{"a": [1, 2]}, {"a": [5, 7], "b": ["x"]}, {"b": ["y"]}]
     search = fitted(search_class, space, own={"a": 7, "b": "x"}, n_iter=3)
     assert candidates(search)[0] == {"a": 7, "b": "x"}
 
 
-@both_searches
+@every_search
 def test_a_number_in_a_list_is_found_whatever_its_type(search_class):
     search = fitted(search_class, {"a": [1, 2, 3], "b": Real(0, 1)}, own={"a": 1.0, "b": 0.5})
     first = search.history_.trials[0]
@@ -515,7 +517,7 @@ def test_a_number_in_a_list_is_found_whatever_its_type(search_class):
     assert type(first.params["a"]) is int  # the user's own object
 
 
-@both_searches
+@every_search
 def test_initial_params_follow_in_their_order(search_class):
     initial = [{"a": 0.75, "b": "z"}, {"a": 1, "b": "x"}, {"a": 0.0, "b": "y"}]
     search = fitted(
@@ -533,7 +535,7 @@ def test_initial_params_follow_in_their_order(search_class):
         assert candidates(search.fit(X)) == [{"a": 0.5, "b": "x"}, initial[0]]
 
 
-@both_searches
+@every_search
 def test_initial_params_that_are_the_own_values_are_tried_once(search_class):
     space = {"a": Real(0, 1), "b": list("xyz")}
     same = {"a": 0.5, "b": "x"}
@@ -553,7 +555,7 @@ def test_initial_params_that_are_the_own_values_are_tried_once(search_class):
     ],
     ids=["expon", "norm", "binom 200", "binom 60"],
 )
-@both_searches
+@every_search
 def test_initial_params_far_in_a_tail_are_tried_as_given_or_refused(
     search_class, distribution, values
 ):
@@ -566,7 +568,7 @@ def test_initial_params_far_in_a_tail_are_tried_as_given_or_refused(
     assert answer == initial or "is outside the search space" in answer
 
 
-@both_searches
+@every_search
 def test_the_users_own_objects_reach_the_results(search_class):
     one, two = LogisticRegression(C=2), LogisticRegression(C=3)
     search = fitted(
@@ -595,7 +597,7 @@ def test_the_users_own_objects_reach_the_results(search_class):
         ({"a": 1, "b": "x"}, ValueError, "The 'initial_params' parameter of"),
     ],
 )
-@both_searches
+@every_search
 def test_bad_initial_params_are_refused(search_class, initial, error, match):
     search = search_of(search_class, {"a": Real(0, 1), "b": list("xyz")}, initial_params=initial)
     with pytest.raises(error, match=match):
@@ -603,7 +605,7 @@ def test_bad_initial_params_are_refused(search_class, initial, error, match):
 
 
 @pytest.mark.parametrize("given", [{"a": "abc"}, {"a": []}, [], {"a": Real(2, 1)}, {1: [2]}])
-@both_searches
+@every_search
 def test_a_bad_space_is_refused_before_anything_is_fitted(search_class, given):
     def never(params):
         raise AssertionError("fitted")
@@ -614,7 +616,7 @@ def test_a_bad_space_is_refused_before_anything_is_fitted(search_class, given):
     assert not hasattr(search, "cv_results_")
 
 
-@both_searches
+@every_search
 def test_a_parameter_unknown_to_the_estimator_is_refused_with_its_name(search_class):
     search = search_class(DummyClassifier(), {"strateg": ["prior"]}, cv=2)
     with pytest.raises(ValueError, match=r"'strateg'.*Did you mean 'strategy'"):
@@ -640,7 +642,7 @@ def known_of(space, n, seed=0, n_pending=2):
 
 
 @every_space
-@both_searches
+@every_search
 def test_asking_changes_nothing_and_the_same_question_has_the_same_answer(search_class, kind):
     space = Space.parse(SPACES[kind][0])
     search = search_of(search_class, SPACES[kind][0])
@@ -660,7 +662,7 @@ def test_asking_changes_nothing_and_the_same_question_has_the_same_answer(search
     assert Space.key(first) not in known.tried or kind == "draws"
 
 
-@both_searches
+@every_search
 def test_a_proposal_avoids_what_is_pending(search_class):
     space = Space.parse({"a": Real(0, 1)})
     units = np.linspace(0.05, 0.95, 10)[:, None]
@@ -674,7 +676,7 @@ def test_a_proposal_avoids_what_is_pending(search_class):
     assert near[1] <= near[0]
 
 
-@both_searches
+@every_search
 def test_a_note_is_of_plain_numbers_and_may_be_read_back(search_class):
     space = Space.parse(SPACES["branches"][0])
     search = search_of(search_class, SPACES["branches"][0])
@@ -717,7 +719,7 @@ def test_a_long_record_is_learned_from_without_end(n):
 
 
 @pytest.mark.parametrize("kind", ["distributions", "branches"])
-@both_searches
+@every_search
 def test_workers_give_the_same_candidates_on_every_run_and_backend(search_class, kind):
     space = {name: value for name, value in SPACES["distributions"][0].items() if name != "a"}
     space = space if kind == "distributions" else SPACES[kind][0]
@@ -730,7 +732,7 @@ def test_workers_give_the_same_candidates_on_every_run_and_backend(search_class,
     assert found[0] == found[1] == found[2]
 
 
-@both_searches
+@every_search
 def test_workers_without_a_seed_try_as_many(search_class):
     with parallel_config("threading"):
         search = fitted(search_class, SPACES["reals"][0], n_jobs=2, random_state=None)

@@ -18,11 +18,12 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import KFold
 from sklearn.svm import SVC
 
-from tunein import BayesSearchCV, TPESearchCV
-from tunein._search import _lookback
+from tunein import BayesSearchCV, HyperGradSearchCV, TPESearchCV
 
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
-both_searches = pytest.mark.parametrize("search_class", [TPESearchCV, BayesSearchCV])
+every_search = pytest.mark.parametrize(
+    "search_class", [TPESearchCV, BayesSearchCV, HyperGradSearchCV]
+)
 
 
 class Odd(BaseException):
@@ -77,7 +78,7 @@ def fit_noting_warnings(it):
     return [w for w in caught if issubclass(w.category, FitFailedWarning)]
 
 
-@both_searches
+@every_search
 @pytest.mark.parametrize("trouble", [*TROUBLES, "set"])
 def test_a_failing_candidate_keeps_its_row_and_one_warning_counts_them(search_class, trouble):
     it = search(search_class, trouble)
@@ -92,7 +93,7 @@ def test_a_failing_candidate_keeps_its_row_and_one_warning_counts_them(search_cl
     assert it.best_params_["a"] < 0.7
 
 
-@both_searches
+@every_search
 @pytest.mark.parametrize("trouble", ["nan", "-inf", "-1e30"])
 @pytest.mark.filterwarnings("ignore:One or more of the test scores:UserWarning")
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
@@ -104,14 +105,14 @@ def test_scores_that_are_no_use_do_not_end_the_search(search_class, trouble):
     assert np.mean(np.array(late) > 0.7) < 0.5  # the method learns to stay away
 
 
-@both_searches
+@every_search
 def test_all_candidates_failing_is_an_error_with_the_first_failure(search_class):
     it = search_class(Trying(0.9, "error"), {"a": uniform(0.8, 0.2)}, n_iter=4, cv=3)
     with pytest.raises(ValueError, match=r"(?s)All the 12 fits failed.*RuntimeError: boom"):
         it.fit(X, Y)
 
 
-@both_searches
+@every_search
 @pytest.mark.parametrize(
     ("trouble", "error"), [("keyboard", KeyboardInterrupt), ("exit", SystemExit)]
 )
@@ -142,7 +143,7 @@ def test_ctrl_c_in_a_process_of_its_own(n_jobs, tmp_path):
         import sys, time
         import numpy as np
         from sklearn.base import BaseEstimator
-        from tunein import TPESearchCV
+        from tunein import HyperGradSearchCV, TPESearchCV
 
         class Slow(BaseEstimator):
             def __init__(self, a=1):
@@ -236,10 +237,11 @@ def test_verbose_is_one_line(capsys):
 
 
 def test_one_worker_waits_for_every_score_and_many_look_back_further():
-    assert _lookback(1, 5) == 0
-    rising = [_lookback(n, 5) for n in range(1, 40)]
+    its = TPESearchCV(SVC(), {})
+    assert its._lookback(1, 5, None) == 0
+    rising = [its._lookback(n, 5, None) for n in range(1, 40)]
     assert rising == sorted(rising)
-    assert all(_lookback(n, 5) >= math.ceil(n / 5) for n in range(2, 40))
+    assert all(its._lookback(n, 5, None) >= math.ceil(n / 5) for n in range(2, 40))
 
 
 def test_a_fitted_search_holds_no_data():
@@ -250,14 +252,14 @@ def test_a_fitted_search_holds_no_data():
     assert len(pickle.dumps(large)) < 1.2 * len(pickle.dumps(small)) + 1000
 
 
-@both_searches
+@every_search
 def test_fitting_twice_is_the_same(search_class):
     it = search(search_class, cv=KFold(3))
     one = it.fit(X, Y).cv_results_["params"]
     assert it.fit(X, Y).cv_results_["params"] == one
 
 
-@both_searches
+@every_search
 @pytest.mark.parametrize("backend", ["threading", "loky"])
 def test_a_seed_gives_the_same_candidates_in_parallel_whatever_the_backend(search_class, backend):
     from joblib import parallel_config

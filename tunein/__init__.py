@@ -2,7 +2,9 @@
 
 from tunein._bayes import BayesSearchCV
 from tunein._dimensions import Categorical, Choice, Integer, Real
+from tunein._families import HyperGradient, check_hypergradient, register_hypergradient
 from tunein._hypergrad import HyperGradSearchCV
+from tunein._penalties import PerFeaturePenalty
 from tunein._tpe import TPESearchCV
 
 __all__ = [
@@ -10,8 +12,12 @@ __all__ = [
     "Categorical",
     "Choice",
     "HyperGradSearchCV",
+    "HyperGradient",
     "Integer",
+    "PerFeaturePenalty",
     "Real",
     "TPESearchCV",
+    "check_hypergradient",
+    "register_hypergradient",
 ]
 __version__ = "0.1.0.dev0"

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tunein._dimensions import Array
 from tunein._docstrings import with_common_sections
 from tunein._families import LOSSES, HyperGradient
 from tunein._history import History, Known, Trial
 from tunein._math.acquisition import LogEI, maximise
-from tunein._math.descent import Step, has_one_valley, line_step, region_step
 from tunein._math.design import sobol
+from tunein._math.downhill import Step, has_one_valley, line_step, region_step
 from tunein._math.slopes import SlopedGaussianProcess
 from tunein._probe import Differentiable, FoldProbe, descended
 from tunein._search import BaseSequentialSearchCV, Job
@@ -104,8 +105,9 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
     One continuous parameter is descended by cubic interpolation, several by a Gaussian process
     that is told slopes beside values, within a trust region. Where that promises less than `tol`,
     and nowhere else more is to be expected, the search ends; if the loss is a proxy, what is left
-    of `n_iter` goes to the scores themselves. `cv_results_` has two more columns: ``loss``, and
-    ``grad_norm``, the length of its gradient on the unit cube; NaN where there is none.
+    of `n_iter` goes to the scores themselves. Where there are hypergradients, `cv_results_` has
+    two more columns: ``loss``, and ``grad_norm``, the length of its gradient on the unit cube; NaN
+    for candidates without.
 
     Where no parameter has a hypergradient, the point of the best mean of the Gaussian process of
     `BayesSearchCV` is tried, and if that promises nothing, the one of the largest expected
@@ -227,6 +229,7 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         if job.probe is None or not known.hypergradients or known.n_asked < len(job.design):
             return super()._next_point(job, known, rng)
         if known.note is None or "descended" not in known.note:
+            step: tuple[Array, Mapping[str, Any] | None] | None
             step = self._descend(job.space, known, rng)
             if step is not None:
                 return step
@@ -306,6 +309,8 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
 
     def _more_columns(self, trials: list[Trial]) -> dict[str, Any]:
         found = [trial.hypergradient for trial in trials]
+        if not any(found):
+            return {}
         norms = [
             math.nan if h is None else _norm(self.space_, trial, h)
             for h, trial in zip(found, trials, strict=True)
@@ -341,7 +346,7 @@ class _Slopes:
     z: Array
     slopes: Array
     flat: Array
-    free: Array
+    free: NDArray[np.intp]
     in_box: bool
 
     @classmethod

@@ -190,6 +190,8 @@ class FoldProbe:
         **kwargs: Any,
     ) -> tuple[HyperGradient | None, str | None]:
         """Return it, or why there is none."""
+        if final_rule(estimator) is None:  # one of another branch, of which none is expected
+            return None, None
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # polishing is ours to check

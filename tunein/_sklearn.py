@@ -26,7 +26,7 @@ from sklearn.utils._param_validation import Interval as IntervalConstraint
 from sklearn.utils._param_validation import Options as OptionsConstraint
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.parallel import _FuncWrapper, _threadpool_controller_decorator
-from sklearn.utils.validation import _check_method_params
+from sklearn.utils.validation import _check_method_params, _check_sample_weight
 
 __all__ = [
     "BaseSearchCV",
@@ -34,6 +34,7 @@ __all__ = [
     "OptionsConstraint",
     "SearchContext",
     "_check_method_params",
+    "_check_sample_weight",
     "_fit_and_score",
     "_fit_context",
     "_safe_split",

@@ -1,6 +1,6 @@
 """Hypergradients of estimators: importing this package registers the rules of scikit-learn's."""
 
-from tunein._families import glm, huber, linear, multitask, svm
+from tunein._families import glm, huber, kernels, linear, multitask, svm
 from tunein._families._registry import (
     LOSSES,
     HyperGradient,
@@ -11,6 +11,7 @@ from tunein._families._registry import (
     rule_of,
 )
 from tunein._families.chain import active_names, final_rule, hypergradient
+from tunein._families.check import check_hypergradient, register_hypergradient
 
 __all__ = [
     "LOSSES",
@@ -20,12 +21,15 @@ __all__ = [
     "Rule",
     "Samples",
     "active_names",
+    "check_hypergradient",
     "final_rule",
     "glm",
     "huber",
     "hypergradient",
+    "kernels",
     "linear",
     "multitask",
+    "register_hypergradient",
     "rule_of",
     "svm",
 ]

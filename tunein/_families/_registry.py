@@ -16,6 +16,7 @@ from scipy import sparse
 
 from tunein._math import losses
 from tunein._math.losses import Array, Valued
+from tunein._math.matrices import is_sparse
 
 Output: TypeAlias = Literal["target", "decision"]
 
@@ -47,19 +48,29 @@ class Samples:
 class HyperGradient:
     """A loss on test samples, and its derivative in hyperparameters.
 
-    Attributes
+    Parameters
     ----------
     loss : float
         The loss at the inner optimum.
     gradient : dict of str to float
         Its derivative in each parameter, in the parameter's own units.
-    inputs : tuple of two ndarrays of the shapes of X, or None
+    inputs : tuple of two ndarrays of the shapes of X, default=None
         Its derivative in the training and the test samples, for transformers in front; None if
         the rule does not say.
-    flat : dict of str to (float, int)
+    flat : dict of str to (float, int), default=<factory>
         Where the loss does not change with a parameter, as with a penalty beyond which all
         coefficients are zero: the value from which on that is so, and 1 for upwards from there,
-        -1 for downwards.
+        -1 for downwards. Empty unless given.
+
+    See Also
+    --------
+    register_hypergradient : What the rule of an estimator returns this to.
+
+    Examples
+    --------
+    >>> from tunein import HyperGradient
+    >>> HyperGradient(0.25, {"alpha": -0.5}).gradient
+    {'alpha': -0.5}
     """
 
     loss: float
@@ -69,7 +80,18 @@ class HyperGradient:
 
     @classmethod
     def mean(cls, folds: Sequence[HyperGradient]) -> HyperGradient:
-        """Average over folds; flat is what is so on all of them."""
+        """Average over folds; flat is what is so on all of them.
+
+        Parameters
+        ----------
+        folds : sequence of HyperGradient
+            One for each fold.
+
+        Returns
+        -------
+        mean : HyperGradient
+            Without slopes in samples; with those parameters that all folds have.
+        """
         flat: dict[str, tuple[float, int]] = {}
         for name in set.intersection(*(set(fold.flat) for fold in folds)):
             ends = [fold.flat[name][0] for fold in folds]
@@ -157,6 +179,7 @@ class Loss:
 
 
 RuleFunction: TypeAlias = Callable[..., HyperGradient]
+Params: TypeAlias = tuple[str, ...] | Callable[[Any], set[str]]
 
 
 @dataclass(frozen=True)
@@ -167,8 +190,9 @@ class Rule:
     ----------
     function : callable
         ``(estimator, train, test, loss, names) -> HyperGradient``.
-    params : tuple of str
-        Parameters that it differentiates by.
+    params : tuple of str or callable
+        Parameters that it differentiates by; ``(estimator) -> set of str`` where their names
+        depend on the estimator, as those of nested kernels do.
     output : {"target", "decision"}
         What kind of loss it takes.
     proxy : str
@@ -176,17 +200,21 @@ class Rule:
     lacks : callable or None
         ``(estimator) -> set of str``: of `params`, those that do not count with the estimator as
         it is set. Raises `NoHypergradient` where the rule does not hold at all.
+    inputs : bool
+        Whether it tells slopes in samples too, for parameters of transformers in front.
     """
 
     function: RuleFunction
-    params: tuple[str, ...]
+    params: Params
     output: Output
     proxy: str
     lacks: Callable[[Any], set[str]] | None = None
+    inputs: bool = True
 
     def active(self, estimator: Any) -> set[str]:
         """Return the parameters that have a derivative for the estimator as it is set."""
-        return set(self.params) - (self.lacks(estimator) if self.lacks else set())
+        params = self.params(estimator) if callable(self.params) else set(self.params)
+        return params - (self.lacks(estimator) if self.lacks else set())
 
 
 _RULES: dict[type, Rule] = {}
@@ -194,16 +222,18 @@ _RULES: dict[type, Rule] = {}
 
 def register(
     *classes: type,
-    params: Sequence[str],
+    params: Sequence[str] | Callable[[Any], set[str]],
     output: Output,
     proxy: str,
     lacks: Callable[[Any], set[str]] | None = None,
+    inputs: bool = True,
 ) -> Callable[[RuleFunction], RuleFunction]:
     """Make the decorated function the rule of some estimator classes."""
+    names: Params = params if callable(params) else tuple(params)
 
     def keep(function: RuleFunction) -> RuleFunction:
         for cls in classes:
-            _RULES[cls] = Rule(function, tuple(params), output, proxy, lacks)
+            _RULES[cls] = Rule(function, names, output, proxy, lacks, inputs)
         return function
 
     return keep
@@ -214,34 +244,22 @@ def rule_of(estimator: Any) -> Rule | None:
 
     A subclass with a fit of its own may have another optimum: a wrong gradient would say nothing.
     """
-    cls = type(estimator)
+    cls: Any = type(estimator)
     for base in cls.__mro__:
         if base in _RULES:
             return _RULES[base] if cls.fit is base.fit else None
     return None
 
 
-@dataclass(frozen=True)
-class Smooth:
-    """Parameters of a transformer whose output is a smooth function of them."""
-
-    params: tuple[str, ...]
-    holds: Callable[[Any], bool] = field(default=lambda transformer: True)
-
-
-_TRANSFORMERS: dict[type, Smooth] = {}
-
-
-def plain(samples: Samples) -> Samples:
-    """Return samples with X an ndarray, or a sparse matrix of rows, of float64, and y an ndarray.
+def plain(X: Any) -> Any:
+    """Return samples as an ndarray, or a sparse array of rows, of double precision.
 
     Numbers of another type are taken for what they say: a fit in single precision has its optimum
-    to within rounding.
+    to within rounding. What is no number stays as it is, as kernels of strings need it.
     """
-    if sparse.issparse(samples.X):
-        X = sparse.csr_array(samples.X, dtype=np.float64)
-    else:
-        X = np.asarray(samples.X)
-        X = X.astype(np.float64) if X.dtype != np.float64 else X
-    s = np.asarray(samples.sample_weight, dtype=np.float64)
-    return Samples(X, np.asarray(samples.y), s)
+    if is_sparse(X):
+        return sparse.csr_array(X, dtype=np.float64)
+    try:
+        return np.asarray(X, dtype=np.float64)
+    except (TypeError, ValueError):
+        return np.asarray(X)

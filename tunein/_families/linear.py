@@ -19,7 +19,7 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 
 from tunein._families._registry import HyperGradient, Loss, NoHypergradient, Samples, register
 from tunein._families.multinomial import multinomial
-from tunein._math.implicit import Curvature, Glm, Optimum, input_slopes, polish
+from tunein._math.implicit import Curvature, Glm, Optimum, input_slopes, is_sparse, polish
 from tunein._math.losses import Array
 
 # --------------------------------------------------------------------- least squares
@@ -148,7 +148,9 @@ def _lacks_ratio(estimator: Any) -> set[str]:
         and len(getattr(estimator, "classes_", ())) == 2
     ):
         raise NoHypergradient("two classes by multi_class='multinomial'")
-    return set() if penalty in ("deprecated", "elasticnet") else {"l1_ratio"}
+    # Other solvers know one or two values of it only.
+    varies = penalty in ("deprecated", "elasticnet") and estimator.solver == "saga"
+    return set() if varies else {"l1_ratio"}
 
 
 @register(
@@ -215,5 +217,5 @@ def with_constant(X: Any, value: float) -> Any:
     """Append a column of one value, which makes of the intercept a coefficient."""
     from scipy import sparse
 
-    ones = np.full((X.shape[0], 1), float(value))
-    return sparse.hstack([X, ones], format="csr") if sparse.issparse(X) else np.hstack([X, ones])
+    ones: Any = np.full((X.shape[0], 1), float(value))
+    return sparse.hstack([X, ones], format="csr") if is_sparse(X) else np.hstack([X, ones])

@@ -17,15 +17,15 @@ from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 from tunein._families._registry import HyperGradient, Loss, NoHypergradient, Samples, register
 from tunein._families.linear import class_weights, optimum, with_constant
 from tunein._math.implicit import Glm, Pointwise, input_slopes
+from tunein._math.kernels import Kernel
 from tunein._math.losses import Array, Valued
+from tunein._math.matrices import dense
 from tunein._math.support import (
     Dual,
     Gram,
-    Kernel,
     NotSettled,
     Rows,
     Settled,
-    dense,
     differentiate,
     settle,
 )

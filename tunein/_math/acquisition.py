@@ -113,7 +113,7 @@ def log_ei(mean: Array, sd: Array, incumbent: float | Array) -> Array:
 
 
 def log_ei_gradient(
-    gp: GaussianProcess, x: Array, columns: NDArray[np.intp], incumbent: float | Array
+    gp: Posterior, x: Array, columns: NDArray[np.intp], incumbent: float | Array
 ) -> tuple[Array, Array]:
     """Return log-EI (m,) and its gradients (m, c) in the numeric `columns` at points x (m, g)."""
     mean, sd, d_mean, d_sd = gp.predict_gradient(x, columns)
@@ -123,6 +123,18 @@ def log_ei_gradient(
     by_sd = np.exp(-0.5 * u * u - _LOG_SQRT_2PI - log_value)
     gradient = (by_mean[..., None] * d_mean + by_sd[..., None] * d_sd) / sd[..., None]
     return np.log(sd) + log_value, gradient
+
+
+class Posterior(Protocol):
+    """What a surrogate believes, for s sets of hyperparameters."""
+
+    def predict(self, x: Array) -> tuple[Array, Array]:
+        """Return mean and standard deviation (s, m) at features x of shape (m, g)."""
+
+    def predict_gradient(
+        self, x: Array, columns: NDArray[np.intp]
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return both (s, m), and their gradients (s, m, c) in the numeric `columns`."""
 
 
 class Acquisition(Protocol):
@@ -143,13 +155,13 @@ class LogEI:
 
     Parameters
     ----------
-    gp : GaussianProcess
+    gp : Posterior
         With s sets of hyperparameters.
     incumbent : ndarray of shape (s,)
         What is to be improved on, by set.
     """
 
-    def __init__(self, gp: GaussianProcess, incumbent: Array) -> None:
+    def __init__(self, gp: Posterior, incumbent: Array) -> None:
         self.gp, self._incumbent = gp, incumbent[:, None]
 
     def __call__(self, x: Array) -> Array:
@@ -169,11 +181,11 @@ class Mean:
 
     Parameters
     ----------
-    gp : GaussianProcess
+    gp : Posterior
         With s sets of hyperparameters.
     """
 
-    def __init__(self, gp: GaussianProcess) -> None:
+    def __init__(self, gp: Posterior) -> None:
         self._gp = gp
 
     def __call__(self, x: Array) -> Array:

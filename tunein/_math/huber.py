@@ -103,22 +103,56 @@ class HuberOptimum:
 
 
 def huber_optimum(problem: Huber, w: Array, b: float, z: float) -> HuberOptimum | None:
-    """Go from a fit to the optimum by Newton's steps; None if that is not found."""
+    """Go from a fit to the optimum by Newton's steps; None if that is not found.
+
+    Where a whole one does not lower the objective the inliers are not yet those of the optimum: a
+    step of reweighted least squares brings them nearer.
+    """
     value = problem.objective(w, b, z)
     for _ in range(_MAX_STEPS):
-        at = HuberOptimum(problem, w, b, z)
-        u, u0, uz, promised = at.step()
-        if promised <= _NOTHING * abs(value):
-            return at
-        size = 1.0
-        while size > 1e-10:
-            trial = w - size * u, b - size * u0, z - size * uz
+        at = _evaluated(problem, w, b, z)
+        whole = False
+        if at is not None:
+            u, u0, uz, promised = at.step()
+            if promised <= _NOTHING * abs(value):
+                return at
+            trial = w - u, b - u0, z - uz
             new = problem.objective(*trial)
-            enough = new <= value - 1e-4 * size * promised
-            if enough or (promised < 1e-13 * abs(value) and np.isfinite(new)):
-                break
-            size /= 2
+            whole = new <= value - 1e-4 * promised
+            whole |= bool(promised < 1e-13 * abs(value) and np.isfinite(new))
+        if not whole:
+            trial = _reweighted(problem, w, b, z)
+            new = problem.objective(*trial)
         (w, b, z), value = trial, new
-        if z < _MIN_SCALE * np.abs(problem.y).max():
+        if not z > _MIN_SCALE * np.abs(problem.y).max():
             return None
     return None
+
+
+def _evaluated(problem: Huber, w: Array, b: float, z: float) -> HuberOptimum | None:
+    try:
+        return HuberOptimum(problem, w, b, z)
+    except np.linalg.LinAlgError:
+        return None
+
+
+def _reweighted(problem: Huber, w: Array, b: float, z: float) -> tuple[Array, float, float]:
+    """Minimise a quadratic in w and b that is nowhere below, then the objective in z.
+
+    ``sum s (1 - min(e, |r| / z)^2)``, its slope in z, rises with z.
+    """
+    s, epsilon = problem.s, problem.epsilon
+    r = np.abs(problem.y - problem.X @ w - b)
+    D = 2 * s / np.maximum(z, r / epsilon)
+    Dy = D * problem.y
+    curvature = Curvature(problem.X, D, 2 * problem.alpha, intercept=problem.intercept)
+    w, b = curvature.solve(problem.X.T @ Dy, float(Dy.sum()))
+    r = np.abs(problem.y - problem.X @ w - b)
+    low, high = 0.0, float(np.sqrt(s @ r**2 / s.sum()))
+    for _ in range(60):
+        middle = (low + high) / 2
+        if s @ (1 - np.minimum(epsilon, r / max(middle, 1e-300)) ** 2) < 0:
+            low = middle
+        else:
+            high = middle
+    return w, float(b), high

@@ -32,6 +32,10 @@ Pointwise = Callable[[Array], tuple[Array, Array, Array]]
 # as parts of the largest, below which there is nothing but rounding.
 _MIN_PIVOT, _MIN_EIGENVALUE = 1e-6, 1e-11
 
+# Order beyond which the curvature of sparse features is not factorised, unless conjugate gradients
+# take more than so many rounds.
+_MAX_DENSE, _MAX_ROUNDS = 800, 500
+
 # Newton steps at most, and the part of the objective below which one promises nothing.
 _MAX_STEPS, _NOTHING = 1000, 1e-22
 
@@ -43,6 +47,11 @@ _SLACK, _MOST_CROSSINGS = 1e-9, 100
 
 # Part of the penalty that may be left of the pull on the support.
 _LEFT = 1e-6
+
+
+def is_sparse(X: Any) -> bool:
+    """Return whether X is one of scipy's sparse matrices or arrays."""
+    return bool(sparse.issparse(X))
 
 
 class Curvature:
@@ -75,11 +84,19 @@ class Curvature:
         if intercept and not self._total > 0:
             raise np.linalg.LinAlgError("the curvature of the intercept vanishes")
         self._mean = np.asarray(X.T @ D).ravel() / self._total if intercept else np.zeros(p)
+        self._D, self._ridge = D, ridge
+        self._sound = np.ndim(ridge) == 0 and ridge > 0 and bool(np.all(D >= 0))
         # With more features than samples the identity of Woodbury leaves n x n to factorise.
-        self._wide = p > n and np.ndim(ridge) == 0 and ridge > 0 and bool(np.all(D >= 0))
+        self._wide = p > n and self._sound
+        self._factor: Factor | None = None
+        if not (self._sound and is_sparse(X) and min(n, p) > _MAX_DENSE):
+            self._factorise()
+
+    def _factorise(self) -> None:
+        X, D, ridge = self._X, self._D, self._ridge
         if self._wide:
-            self._ridge, self._root = ridge, np.sqrt(D)
-            K = self._gram(X) * self._root * self._root[:, None] / ridge
+            root = np.sqrt(D)
+            K = self._gram(X) * root * root[:, None] / ridge
             K[np.diag_indices_from(K)] += 1
             self._factor = Factor(K)
         else:
@@ -89,36 +106,63 @@ class Curvature:
 
     def _gram(self, X: Any) -> Array:
         """Return the products of centred rows."""
-        if not sparse.issparse(X):
+        if not is_sparse(X):
             A = X - self._mean
             return np.asarray(A @ A.T)
         Xm = X @ self._mean
-        return _dense(X @ X.T) - Xm - Xm[:, None] + float(self._mean @ self._mean)
+        return np.asarray(_dense(X @ X.T) - Xm - Xm[:, None] + float(self._mean @ self._mean))
 
     def _centred_square(self, X: Any, D: Array) -> Array:
-        if not sparse.issparse(X):
+        if not is_sparse(X):
             A = X - self._mean if self._intercept else X
             return np.asarray(A.T @ _times_rows(A, D), dtype=np.float64)
         H = _dense(X.T @ _times_rows(X, D))
         return H - self._total * np.outer(self._mean, self._mean) if self._intercept else H
 
-    def _solve(self, v: Array, strict: bool) -> Array:
+    def _solve(self, v: Array, strict: bool, tol: float) -> Array:
+        if self._factor is None:
+            u, rounds = self._iterate(v, tol)
+            if rounds < _MAX_ROUNDS:
+                return u
+            self._factorise()
+        assert self._factor is not None
         if not self._wide:
             return self._factor.solve(v, strict=strict)
-        root, m = (self._root, self._mean) if v.ndim == 1 else (
-            self._root[:, None], self._mean[:, None]
-        )  # fmt: skip
-        inner = root * self._factor.solve(root * (self._X @ v - self._mean @ v) / self._ridge)
-        return np.asarray((v - (self._X.T @ inner - m * inner.sum(axis=0))) / self._ridge)
+        root = np.sqrt(self._D)
+        root = root if v.ndim == 1 else root[:, None]
+        inner = root * self._factor.solve(root * self._forth(v) / self._ridge)
+        return np.asarray((v - self._back(inner)) / self._ridge)
 
-    def solve(self, v: Array, v0: Any = 0.0, *, strict: bool = False) -> tuple[Array, Any]:
+    def _forth(self, u: Array) -> Array:
+        return np.asarray(self._X @ u - self._mean @ u)
+
+    def _back(self, t: Array) -> Array:
+        return np.asarray(self._X.T @ t - np.multiply.outer(self._mean, t.sum(axis=0)))
+
+    def _iterate(self, v: Array, tol: float) -> tuple[Array, int]:
+        """Solve by conjugate gradients, with the diagonal to precondition them."""
+        squares = self._X.multiply(self._X).T @ self._D
+        diagonal = np.maximum(squares - self._total * self._mean**2, 0.0) + self._ridge
+        D, diagonal = (a if v.ndim == 1 else a[:, None] for a in (self._D, diagonal))
+        return conjugate_gradients(
+            lambda u: self._back(D * self._forth(u)) + self._ridge * u,
+            v,
+            lambda r: np.asarray(r / diagonal),
+            tol,
+            _MAX_ROUNDS,
+        )
+
+    def solve(
+        self, v: Array, v0: Any = 0.0, *, strict: bool = False, tol: float = 1e-12
+    ) -> tuple[Array, Any]:
         """Return the coefficients and the intercept u, u0 that the curvature maps to v, v0.
 
-        If there are none, the nearest; `strict` raises `numpy.linalg.LinAlgError` then.
+        If there are none, the nearest; `strict` raises `numpy.linalg.LinAlgError` then. A large
+        sparse system is solved to `tol` of its first residual.
         """
         if not self._intercept:
-            return self._solve(v, strict), np.zeros_like(np.asarray(v0, dtype=np.float64))
-        u = self._solve(v - np.multiply.outer(self._mean, v0), strict)
+            return self._solve(v, strict, tol), np.zeros_like(np.asarray(v0, dtype=np.float64))
+        u = self._solve(v - np.multiply.outer(self._mean, v0), strict, tol)
         return u, v0 / self._total - self._mean @ u
 
 
@@ -206,7 +250,7 @@ def input_slopes(
     ``F = X' pull + ...`` gives ``-(pull u' + t w')``, where t is the curvature of each sample times
     the decisions of u; and test samples ``g w'`` for the slope g in their decisions.
     """
-    if sparse.issparse(X):  # they would be dense
+    if is_sparse(X):  # they would be dense
         return None
     g, pull, t = (a if a.ndim == 2 else a[:, None] for a in (g, pull, t))
     w, u = (a.reshape(len(a), -1) for a in (w, u))
@@ -214,13 +258,13 @@ def input_slopes(
 
 
 def _times_rows(X: Any, weights: Array) -> Any:
-    if sparse.issparse(X):
+    if is_sparse(X):
         return sparse.csr_array(sparse.dia_array((weights[None], 0), shape=(len(weights),) * 2) @ X)
     return weights[:, None] * X
 
 
 def _dense(A: Any) -> Array:
-    return np.asarray(A.toarray() if sparse.issparse(A) else A, dtype=np.float64)
+    return np.asarray(A.toarray() if is_sparse(A) else A, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -354,7 +398,7 @@ def _newton(at: Optimum, F: Array) -> tuple[Array, float, float]:
     """Return the step to subtract, that of the intercept, and twice the decrease it promises."""
     F = F + at.glm.a2 * at.w[at.support]
     F0 = float(at.pull.sum()) if at.glm.intercept else 0.0
-    step, step0 = at.curvature.solve(F, F0)
+    step, step0 = at.curvature.solve(F, F0, tol=1e-4)
     return step, float(step0), float(F @ step) + F0 * float(step0)
 
 

@@ -26,6 +26,11 @@ def _rows(s: Array, like: Array) -> Array:
     return s if like.ndim == 1 else s[:, None] / like.shape[1]
 
 
+def _is_constant(y: Array, s: Array) -> bool:
+    """Tell whether an output has one value only; its variance may be off zero by rounding."""
+    return bool(np.any(np.ptp(y[s > 0], axis=0) == 0))
+
+
 # --------------------------------------------------------------------- of targets
 
 
@@ -47,7 +52,7 @@ def root_squared_error(y: Array, p: Array, s: Array) -> Valued:
 def one_minus_r2(y: Array, p: Array, s: Array) -> Valued:
     """One minus the coefficient of determination, outputs averaged."""
     total = s @ (y - s @ y) ** 2
-    if np.any(total <= 0):
+    if _is_constant(y, s):
         raise ValueError("R^2 is undefined: the targets of a test fold are constant.")
     w = _rows(s, p) / total
     return float((w * (p - y) ** 2).sum()), 2 * w * (p - y)
@@ -56,7 +61,7 @@ def one_minus_r2(y: Array, p: Array, s: Array) -> Valued:
 def unexplained_variance(y: Array, p: Array, s: Array) -> Valued:
     """One minus the explained variance, outputs averaged."""
     total = s @ (y - s @ y) ** 2
-    if np.any(total <= 0):
+    if _is_constant(y, s):
         raise ValueError("Explained variance is undefined: a test fold's targets are constant.")
     error = (p - y) - s @ (p - y)
     w = _rows(s, p) / total
@@ -111,7 +116,7 @@ def gamma_deviance(y: Array, p: Array, s: Array) -> Valued:
 def unexplained_deviance(y: Array, p: Array, s: Array, power: float) -> Valued:
     """One minus D^2: the Tweedie deviance over that of the mean."""
     null, _ = tweedie_deviance(y, np.full_like(y, s @ y), s, power)
-    if null <= 0:
+    if _is_constant(y, s):
         raise ValueError("D^2 is undefined: the targets of a test fold are constant.")
     value, slope = tweedie_deviance(y, p, s, power)
     return value / null, slope / null

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
-from tunein._math.implicit import Factor, conjugate_gradients
+from tunein._math.implicit import Factor, conjugate_gradients, is_sparse
 from tunein._math.losses import Array
 
 # Newton steps at most, and the part of the objective below which one promises nothing.
@@ -131,17 +130,17 @@ def multitask_optimum(problem: MultiTask, W: Array) -> MultiTaskOptimum | None:
 def _products(X: Any, Y: Array, s: Array, mean: Array) -> tuple[Array, Array]:
     """Return the weighted products of centred features, with themselves and with targets."""
     sY = s[:, None] * Y
-    if sparse.issparse(X):
+    if is_sparse(X):
         sX = X.multiply(s[:, None]).tocsr()
         G = np.asarray((X.T @ sX).toarray()) - np.outer(mean, mean)
         return G, np.asarray(X.T @ sY) - np.outer(mean, sY.sum(axis=0))
     A = X - mean
-    return A.T @ (s[:, None] * A), A.T @ sY
+    return np.asarray(A.T @ (s[:, None] * A)), np.asarray(A.T @ sY)
 
 
 def _norms(W: Array) -> Array:
     # Without a norm to penalise a row may be zero; with one, none of those in use is.
-    return np.maximum(np.linalg.norm(W, axis=1, keepdims=True), 1e-300)
+    return np.asarray(np.maximum(np.linalg.norm(W, axis=1, keepdims=True), 1e-300))
 
 
 def _newton(rows: _Rows, W: Array) -> Array | None:

@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg, sparse
+from scipy import linalg
 from scipy.special import log_softmax
 
-from tunein._math.implicit import conjugate_gradients
+from tunein._math.implicit import conjugate_gradients, is_sparse
 from tunein._math.losses import Array
 
 Mask = NDArray[np.bool_]
@@ -40,10 +40,13 @@ _MAX_DENSE, _MAX_HARD = 800, 2500
 # Numbers in one chunk of rows while the curvature is put together.
 _CHUNK = 2_000_000
 
+# The part of a step below which it has to end where the first coefficient is zero.
+_SHORT = 1e-2
+
 # Newton steps at most, and the part of the objective below which one promises nothing.
 _MAX_STEPS, _NOTHING = 300, 1e-21
 
-# How far each step, and the adjoint, is solved; rounds of conjugate gradients after which the factor
+# How far each step and the adjoint are solved; rounds of conjugate gradients after which the factor
 # that preconditions them is out of date, and after which a diagonal that does is bad.
 _STEP, _ADJOINT, _STALE, _BAD = 1e-3, 1e-11, 12, 30
 
@@ -85,7 +88,7 @@ class Softmax:
             return np.asarray(self.X.T @ A)
         return np.vstack([self.X.T @ A, A.sum(axis=0)])
 
-    def coefficients(self, T: Array) -> Array:
+    def coefficients(self, T: Any) -> Any:
         """Return the part of T that is penalised, a view."""
         return T[:-1] if self.intercept else T
 
@@ -97,7 +100,7 @@ class Softmax:
 
     @cached_property
     def _truth(self) -> NDArray[np.intp]:
-        return np.argmax(self.Y, axis=1)
+        return np.asarray(np.argmax(self.Y, axis=1))
 
     def at(self, T: Array) -> State:
         """Evaluate the problem at T."""
@@ -190,16 +193,25 @@ def softmax_optimum(problem: Softmax, T: Array) -> SoftmaxOptimum | None:
             precondition = _preconditioner(
                 state, support, _MAX_HARD if rounds > _BAD else _MAX_DENSE
             )
-        free = _levels(problem, support)
+        free = _idle(problem, support, state.T)
         F = _centred(state.distance() * support, free)
         step, rounds = _solve(state, support, precondition, F, _STEP, 200)
         before, promised = promised, float((F * step).sum())
-        still = promised <= max(_NOTHING, 1e-15 * (promised > before / 4)) * abs(state.value)
+        # Chances of zero and one may leave no curvature to step by.
+        lost = promised <= 0 and bool(np.abs(F).max() > 1e-9 * problem.c.sum())
+        still = not lost and promised <= max(_NOTHING, 1e-15 * (promised > before / 4)) * abs(
+            state.value
+        )
         if still and not _beyond(state, support):
             return SoftmaxOptimum(state, support, precondition)
         whole = still
-        if not still:
+        if lost:
+            state, promised = _proximal(state), np.inf
+        elif not still:
+            old = state
             state, whole = _searched(state, _centred(step, free), promised)
+            if state is old:
+                state, promised = _proximal(state), np.inf
         if whole and _beyond(state, support):
             state, promised = _proximal(state), np.inf
         now = _support(problem, state.T)
@@ -228,8 +240,8 @@ def _searched(state: State, step: Array, promised: float) -> tuple[State, bool]:
     Returns also whether it is the whole step, and no sign changed.
     """
     problem, size = state.problem, 1.0
-    first = _first_crossing(state, step) if problem.a1 > 0 else 0.0
-    while size > 1e-8:
+    first = _first_crossing(state, step) if problem.a1 > 0 else 1.0
+    while size > min(1e-8, first / 16):
         T = state.T - size * step
         crossed = False
         if problem.a1 > 0:
@@ -240,7 +252,8 @@ def _searched(state: State, step: Array, promised: float) -> tuple[State, bool]:
         new = problem.at(T)
         if new.value <= state.value - 1e-4 * size * promised or promised < 1e-13 * abs(state.value):
             return new, size == 1 and not crossed
-        size = first if size / 2 < first < size else size / 2
+        # Where a step is far too long, as along what has no curvature, straight to the crossing.
+        size = first if size / 2 < first < size or first < size < _SHORT else size / 2
     return state, False
 
 
@@ -282,6 +295,15 @@ def _levels(problem: Softmax, support: Mask) -> Mask:
     if problem.intercept:
         free[-1] = True
     return free
+
+
+def _idle(problem: Softmax, support: Mask, T: Array) -> Mask:
+    """Return the rows for which that would not change the l1 penalty either."""
+    idle = _levels(problem, support)
+    if problem.a1 > 0:
+        W = problem.coefficients(T)
+        problem.coefficients(idle)[:] &= np.sign(W).sum(axis=1) == 0
+    return idle
 
 
 def _centred(V: Array, free: Mask) -> Array:
@@ -328,7 +350,7 @@ def _preconditioner(state: State, support: Mask, max_dense: int) -> Callable[[Ar
     if mask.sum() <= max_dense:
         return _factor(state, X, mask, _levels(state.problem, support)[rows])
     c, P, problem = state.problem.c, state.P, state.problem
-    squares = X.multiply(X) if sparse.issparse(X) else X * X
+    squares = X.multiply(X) if is_sparse(X) else X * X
     bend = c[:, None] * P * (1 - P)
     diagonal = np.asarray(squares.T @ bend) + problem.a2
     if problem.intercept:
@@ -350,7 +372,7 @@ def _factor(state: State, X: Any, mask: Mask, free: Mask) -> Callable[[Array], A
     chunk = max(1, _CHUNK // max(len(row), 1))
     for start in range(0, len(P), chunk):
         part = slice(start, start + chunk)
-        A = np.asarray(X[part].toarray() if sparse.issparse(X) else X[part], dtype=np.float64)
+        A = np.asarray(X[part].toarray() if is_sparse(X) else X[part], dtype=np.float64)
         if problem.intercept:
             A = np.hstack([A, np.ones((len(A), 1))])
         root = np.sqrt(problem.c[part])[:, None]
@@ -369,8 +391,7 @@ def _factor(state: State, X: Any, mask: Mask, free: Mask) -> Callable[[Array], A
     scale = np.sqrt(np.maximum(np.diagonal(H), 1e-300))
     H /= scale
     H /= scale[:, None]
-    H[np.diag_indices_from(H)] += 1e-13  # a factor that only preconditions may be off by this
-    factor = linalg.cho_factor(H, lower=True, overwrite_a=True, check_finite=False)
+    factor = _nearby(H)
 
     def precondition(V: Array) -> Array:
         U = np.zeros_like(V)
@@ -378,3 +399,18 @@ def _factor(state: State, X: Any, mask: Mask, free: Mask) -> Callable[[Array], A
         return U
 
     return precondition
+
+
+def _nearby(H: Array) -> Any:
+    """Factorise a matrix of unit diagonal, or one that is positive definite near to it.
+
+    Chances of zero and one leave some curvature to rounding; a factor only preconditions.
+    """
+    for off in (1e-13, 1e-10, 1e-7):
+        H[np.diag_indices_from(H)] = 1 + off
+        try:
+            return linalg.cho_factor(H, lower=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            pass
+    H[np.diag_indices_from(H)] = 1 + 1e-4
+    return linalg.cho_factor(H, lower=True, check_finite=True)

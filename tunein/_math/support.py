@@ -30,15 +30,17 @@ of hyperparameters in SVM models")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg, sparse
+from scipy import linalg
 
+from tunein._math.kernels import Kernel, through_kernel
 from tunein._math.losses import Array
+from tunein._math.matrices import squares
 
 Rows = NDArray[np.intp]
 States = NDArray[np.int8]
@@ -67,130 +69,12 @@ _SOUND = 1e-4
 # Rounds of refinement with them.
 _REFINED = 2
 
-# Numbers of a kernel matrix that are worked on at a time.
-_BLOCK = 1 << 16
-
 # States.
 _LOW, _FREE_LOW, _ZERO, _FREE_HIGH, _HIGH = -2, -1, 0, 1, 2
 
 
 class NotSettled(ArithmeticError):
     """No states were found that are those of an optimum."""
-
-
-# --------------------------------------------------------------------- kernels
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """A function of pairs of samples.
-
-    ``x'z``, ``exp(-gamma |x - z|^2)``, ``(gamma x'z + coef0)^degree`` or
-    ``tanh(gamma x'z + coef0)``: each is k(a) of an argument a = gamma q + coef0, where q is a
-    product, or for rbf minus a squared distance.
-
-    Attributes
-    ----------
-    name : {"linear", "rbf", "poly", "sigmoid"}
-        Which.
-    gamma, coef0, degree : float
-        Its parameters, as far as it has them.
-    """
-
-    name: str
-    gamma: float = 1.0
-    coef0: float = 0.0
-    degree: float = 3.0
-
-    @property
-    def has_gamma(self) -> bool:
-        """Whether gamma counts."""
-        return self.name != "linear"
-
-    @property
-    def has_coef0(self) -> bool:
-        """Whether coef0 counts."""
-        return self.name in ("poly", "sigmoid")
-
-    def base(self, X: Any, Z: Any) -> Array:
-        """Return q of every pair, (n, m); X and Z are both dense or both sparse."""
-        q = dense(X @ Z.T)
-        if self.name == "rbf":
-            q *= 2
-            q -= _square(X)[:, None]
-            q -= _square(Z)
-            np.minimum(q, 0.0, out=q)
-        return q
-
-    def value(self, q: Array) -> Array:
-        """Return k."""
-        if self.name == "linear":
-            return q
-        if self.name == "rbf":
-            k = self.gamma * q
-            return np.exp(k, out=k)
-        a = self.gamma * q + self.coef0
-        return np.asarray(np.tanh(a) if self.name == "sigmoid" else a**self.degree)
-
-    def slope(self, q: Array, k: Array) -> Array:
-        """Return dk/da, given q and k there."""
-        if self.name == "linear":
-            return np.ones_like(q)
-        if self.name == "rbf":
-            return k
-        if self.name == "sigmoid":
-            return np.asarray(1 - k**2)
-        if self.degree == 0:
-            return np.zeros_like(q)
-        a = self.gamma * q + self.coef0
-        return np.asarray(self.degree * a ** (self.degree - 1))
-
-    def diagonal(self, X: Any) -> Array:
-        """Return k of every sample with itself, (n,)."""
-        return self.value(np.zeros(X.shape[0]) if self.name == "rbf" else _square(X))
-
-    def __call__(self, X: Any, Z: Any) -> Array:
-        """Return k of every pair, (n, m)."""
-        k = np.empty((X.shape[0], Z.shape[0]))
-        for rows in _blocks(*k.shape):
-            k[rows] = self.value(self.base(X[rows], Z))
-        return k
-
-    def inputs(self, weights: Array, X: Array, Z: Array) -> tuple[Array, Array]:
-        """Return the slopes in X and Z of sum w_ij k_ij, where `weights` are w_ij dk_ij/da_ij.
-
-        With M = gamma weights: of x'z they are M Z and M' X. Of -|x - z|^2 they are twice that,
-        less 2 x_i sum_j M_ij and 2 z_j sum_i M_ij.
-        """
-        M = weights * (self.gamma if self.has_gamma else 1.0)
-        if self.name != "rbf":
-            return M @ Z, M.T @ X
-        return (
-            2 * (M @ Z - M.sum(axis=1)[:, None] * X),
-            2 * (M.T @ X - M.sum(axis=0)[:, None] * Z),
-        )
-
-
-def _blocks(n: int, m: int) -> Iterator[slice]:
-    """Cut n rows of m numbers into blocks that a cache holds."""
-    size = max(8, _BLOCK // max(m, 1))
-    return (slice(start, start + size) for start in range(0, n, size))
-
-
-def is_sparse(A: Any) -> bool:
-    """Return whether an array is a sparse matrix."""
-    return bool(sparse.issparse(A))
-
-
-def dense(A: Any) -> Array:
-    """Return an array in double precision that is not sparse."""
-    return np.asarray(A.toarray() if is_sparse(A) else A, dtype=np.float64)
-
-
-def _square(X: Any) -> Array:
-    if is_sparse(X):
-        return np.asarray(X.multiply(X).sum(axis=1), dtype=np.float64).ravel()
-    return np.asarray(np.einsum("ij,ij->i", X, X))
 
 
 class Gram:
@@ -213,7 +97,8 @@ class Gram:
 
     def __init__(self, kernel: Kernel, X: Any, first: Rows) -> None:
         self.kernel, self.X = kernel, X
-        self.scale = float(np.abs(kernel.diagonal(X)).mean()) or 1.0
+        of_same = kernel.value(np.zeros(X.shape[0]) if kernel.name == "rbf" else squares(X))
+        self.scale = float(np.abs(of_same).mean()) or 1.0
         self._where = np.full(X.shape[0], -1)
         # Columns are rows here, K being symmetric, with space for a few more to come.
         self._known = len(first)
@@ -735,7 +620,8 @@ def differentiate(
     kernel, X = gram.kernel, gram.X
     beta = _scattered(settled, [s.beta for s in settled], X.shape[0])
     S = np.flatnonzero(np.any(beta != 0, axis=1))
-    Kv = kernel(Z, X[S])
+    qv = kernel.base(Z, X[S])
+    Kv = kernel.value(qv)
     value, g = loss(Kv @ beta[S] + np.array([s.b for s in settled]))
     pull = np.zeros_like(beta)
     pull[S] = Kv.T @ g
@@ -749,8 +635,9 @@ def differentiate(
         by_epsilon += s.by_epsilon(u)
     u = _scattered(settled, us, X.shape[0])
     U = np.flatnonzero(np.any(u != 0, axis=1))
-    test = _through_kernel(kernel, g, beta[S], Z, X[S])
-    train = _through_kernel(kernel, -u[U], beta[S], X[U], X[S])
+    q = kernel.base(X[U], X[S])
+    test = through_kernel(kernel, qv, Kv, g @ beta[S].T, Z, X[S])
+    train = through_kernel(kernel, q, gram(U, S), -u[U] @ beta[S].T, X[U], X[S])
     by_train = by_test = None
     if test.inputs is not None and train.inputs is not None:
         by_train, by_test = np.zeros(X.shape), test.inputs[0]
@@ -758,40 +645,6 @@ def differentiate(
         by_train[S] += train.inputs[1] + test.inputs[1]
     by_gamma, by_coef0 = test.by_gamma + train.by_gamma, test.by_coef0 + train.by_coef0
     return Slopes(value, by_scale, by_epsilon, by_gamma, by_coef0, by_train, by_test)
-
-
-@dataclass(frozen=True)
-class _ThroughKernel:
-    by_gamma: float
-    by_coef0: float
-    inputs: tuple[Array, Array] | None
-
-
-def _through_kernel(kernel: Kernel, left: Array, right: Array, X: Any, Z: Any) -> _ThroughKernel:
-    """Return the derivatives of ``sum((left @ right.T) * kernel(X, Z))``.
-
-    With M = gamma left right' dk/da: in samples, those of products x'z are M Z and M' X; those of
-    -|x - z|^2 are twice that, less 2 x_i sum_j M_ij and 2 z_j sum_i M_ij.
-    """
-    by_gamma = by_coef0 = 0.0
-    inputs = None if is_sparse(X) else (np.zeros(X.shape), np.zeros(Z.shape))
-    gamma = (kernel.gamma if kernel.has_gamma else 1.0) * (2 if kernel.name == "rbf" else 1)
-    for rows in _blocks(X.shape[0], Z.shape[0]):
-        q = kernel.base(X[rows], Z)
-        weights = left[rows] @ right.T
-        if kernel.name != "linear":
-            weights *= kernel.slope(q, kernel.value(q))
-        by_gamma += float(np.vdot(weights, q))
-        by_coef0 += float(weights.sum()) if kernel.has_coef0 else 0.0
-        if inputs is None:
-            continue
-        weights *= gamma
-        inputs[0][rows] = weights @ Z
-        inputs[1][:] += weights.T @ X[rows]
-        if kernel.name == "rbf":
-            inputs[0][rows] -= weights.sum(axis=1)[:, None] * X[rows]
-            inputs[1][:] -= weights.sum(axis=0)[:, None] * Z
-    return _ThroughKernel(by_gamma, by_coef0, inputs)
 
 
 def _scattered(settled: list[Settled], each: list[Array], n: int) -> Array:
