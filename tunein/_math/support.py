@@ -40,14 +40,15 @@ from scipy import linalg
 
 from tunein._math.kernels import Kernel, through_kernel
 from tunein._math.losses import Array
+from tunein._math.matrices import squares
 
 Rows = NDArray[np.intp]
 States = NDArray[np.int8]
 
 # Part of the mean of the diagonal of K that is added to it. Kernel matrices are often singular in
 # floating point, as are those of a linear kernel, or of a sample that is there twice: beta is
-# then not unique, though f is, and this makes it so. It is far below what a loss shows.
-_RIDGE = 1e-11
+# then not unique, though f is, and this makes it so. A loss shows none of it.
+_RIDGE = 1e-12
 
 # By what part of the scale of targets a residual, or of a cap a coefficient, may be wrong.
 _SLACK = 1e-9
@@ -68,7 +69,6 @@ _SOUND = 1e-4
 # Rounds of refinement with them.
 _REFINED = 2
 
-
 # States.
 _LOW, _FREE_LOW, _ZERO, _FREE_HIGH, _HIGH = -2, -1, 0, 1, 2
 
@@ -88,10 +88,17 @@ class Gram:
         Samples.
     first : ndarray of int
         Columns that are sure to be asked for.
+
+    Attributes
+    ----------
+    scale : float
+        Mean of the absolute values of its diagonal.
     """
 
     def __init__(self, kernel: Kernel, X: Any, first: Rows) -> None:
         self.kernel, self.X = kernel, X
+        of_same = kernel.value(np.zeros(X.shape[0]) if kernel.name == "rbf" else squares(X))
+        self.scale = float(np.abs(of_same).mean()) or 1.0
         self._where = np.full(X.shape[0], -1)
         # Columns are rows here, K being symmetric, with space for a few more to come.
         self._known = len(first)
@@ -273,13 +280,12 @@ class Dual:
     @property
     def ridge(self) -> float:
         """What is added to the diagonal of K."""
-        first = self.rows[:1]
-        return _RIDGE * (abs(float(self.gram(first, first)[0, 0])) or 1.0)
+        return _RIDGE * self.gram.scale
 
-    @property
-    def slack(self) -> float:
-        """By how much a residual may be wrong."""
-        return _SLACK * float(np.abs(self.y).max() or 1.0)
+    def slack(self, beta: Array) -> float:
+        """By how much a residual may be wrong, where K beta is rounded."""
+        rounded = float(np.finfo(np.float64).eps * self.gram.scale * np.abs(beta).sum())
+        return _SLACK * float(np.ptp(self.y) or 1.0) + rounded
 
     def free_targets(self, F: Rows, states: States) -> Array:
         """Return t: what the machine says of free samples."""
@@ -456,7 +462,8 @@ def settle(dual: Dual, beta: Array) -> Settled:
 
     All states are set at once as the solution of (1) has them, which is Newton's method and
     takes a few sweeps if it ends. Where it does not, states change one at a time so that the
-    objective never rises.
+    objective never rises. With a kernel that is not positive definite, what is found is a
+    stationary point near the coefficients, of which there may be several.
 
     Raises
     ------
@@ -485,7 +492,7 @@ def _sweep(dual: Dual, borders: Borders, states: States) -> Settled | None:
             continue
         beta, b, bordered = _solved(dual, borders, F, states)
         r = dual.y - dual.image(beta) - b
-        new = _released(dual, states, r, np.flatnonzero(_wrong(dual, states, r) > dual.slack))
+        new = _released(dual, states, r, np.flatnonzero(_wrong(dual, states, r) > dual.slack(beta)))
         signed, small = beta[F] * np.sign(states[F]), _SLACK * dual.cap[F]
         new[F[signed < -small]] = _ZERO
         full = F[signed > dual.cap[F] + small]
@@ -514,7 +521,7 @@ def _without_free(dual: Dual, beta: Array, states: States) -> tuple[Settled | No
     low, high, ends = _interval(dual, states, rest)
     if not (np.isfinite(low) and np.isfinite(high)):
         raise NotSettled("nothing bounds the intercept")
-    if low <= high + dual.slack:
+    if low <= high + dual.slack(beta):
         return Settled(dual, beta, (low + high) / 2, states, ends, None), states
     return None, _released(dual, states, rest - (low + high) / 2, ends)
 
@@ -555,7 +562,7 @@ def _walk(dual: Dual, borders: Borders, beta: Array, states: States) -> Settled:
         r = dual.y - dual.image(beta) - b
         wrong = _wrong(dual, states, r)
         worst = np.array([np.argmax(wrong)])
-        if wrong[worst[0]] <= dual.slack:
+        if wrong[worst[0]] <= dual.slack(beta):
             return Settled(dual, beta, b, states, F[:0], bordered)
         states = _released(dual, states, r, worst)
     raise NotSettled("the states of samples cycle")
