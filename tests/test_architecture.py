@@ -37,7 +37,12 @@ RANKS = {
     "tunein._penalties": 5,
     "tunein": 6,
 }
-FAMILIES = {"tunein._math": "math", "tunein._families": "families", "tunein._dimensions": "space", "tunein._parse": "space"}
+FAMILIES = {
+    "tunein._math": "math",
+    "tunein._families": "families",
+    "tunein._dimensions": "space",
+    "tunein._parse": "space",
+}
 FAMILIES |= {"tunein._space": "space"}
 
 

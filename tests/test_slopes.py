@@ -38,7 +38,7 @@ def test_the_evidence_has_the_gradient_of_differences(n, d):
         (gp._evidence(theta + h * e)[0] - gp._evidence(theta - h * e)[0]) / (2 * h)
         for e in np.eye(d + 2)
     ]
-    np.testing.assert_allclose(gradient, differences, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(gradient, differences, rtol=1e-5, atol=1e-5)
 
 
 def test_the_posterior_has_the_gradient_of_differences():

@@ -248,7 +248,7 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
             return space.untried(rng, 1, known.tried)[0], known.note
         if seen.on_line:
             j = seen.free[0]
-            step = line_step(seen.x, seen.z, seen.slopes, seen.flat, j)
+            step = line_step(seen.x, seen.z, seen.slopes, seen.flat, j, self.tol)
             if step.promise > self.tol:
                 return _fresh(space, step, known)
             if has_one_valley(seen.x[:, j], seen.slopes[:, j]):

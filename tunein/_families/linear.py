@@ -109,7 +109,9 @@ def elastic_net(
         "alpha": float(ratio * by_a1 + (1 - ratio) * by_a2),
         "l1_ratio": float(alpha * (by_a1 - by_a2)),
     }
-    return HyperGradient(value, gradient, input_slopes(train.X, g, at.w, u, at.pull, at.bend * t))
+    inputs = input_slopes(train.X, g, at.w, u, at.pull, at.bend * t)
+    flat = {} if at.w.any() else {"alpha": (float(np.abs(train.X.T @ at.pull).max()) / ratio, 1)}
+    return HyperGradient(value, gradient, inputs, flat)
 
 
 def _coefficients(estimator: Any) -> tuple[Array, float]:
@@ -190,7 +192,9 @@ def logistic(
     }
     p = train.X.shape[1]  # but for the constant
     slopes = input_slopes(train.X, g, at.w[:p], u[:p], at.pull, at.bend * t)
-    return HyperGradient(value, gradient, slopes)
+    strongest = float(np.abs(X.T @ at.pull).max())
+    flat = {} if at.w.any() or not strongest else {"C": (C * ratio / strongest, -1)}
+    return HyperGradient(value, gradient, slopes, flat)
 
 
 def class_weights(estimator: Any, train: Samples) -> Array:

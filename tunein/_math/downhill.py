@@ -35,6 +35,9 @@ _INSIDE = 0.02
 # Slopes that keep this part of what they were from one step to the next have hardly changed.
 _HARDLY = 0.5
 
+# Part of a line that is looked at before it is left.
+_LOOKED_AT = 0.5
+
 # Radius of the trust region: first, least and most.
 _RADIUS, _LEAST_RADIUS, _MOST_RADIUS = 0.25, 0.01, 1.0
 
@@ -70,7 +73,7 @@ class Step:
     note: Mapping[str, Any]
 
 
-def line_step(points: Array, z: Array, slopes: Array, flats: Array, j: int) -> Step:
+def line_step(points: Array, z: Array, slopes: Array, flats: Array, j: int, tol: float) -> Step:
     """Return the next point on the line along coordinate `j`.
 
     Parameters
@@ -83,6 +86,8 @@ def line_step(points: Array, z: Array, slopes: Array, flats: Array, j: int) -> S
         Where z is constant from a place on, past the point: that place; NaN elsewhere.
     j : int
         The only coordinate that differs.
+    tol : float
+        A promise of no more is none.
 
     Returns
     -------
@@ -106,9 +111,23 @@ def line_step(points: Array, z: Array, slopes: Array, flats: Array, j: int) -> S
     options = [_not_creeping(here, g, option) for option in options]
     sought = [(value, place) for value, place in options if value < best]
     value, place = min(sought, default=(best, float(here[int(z.argmin())])))
+    if best - value <= tol and (unseen := _unseen(x)) is not None:
+        value, place = -math.inf, unseen
     point = points[0].copy()
     point[j] = place
     return Step(point, best - value, {})
+
+
+def _unseen(x: Array) -> float | None:
+    """Return a place that shows enough of the line, if too little of it has been looked at.
+
+    A start in a valley's bottom would else know of no other.
+    """
+    low, high = float(x.min()), float(x.max())
+    missing = _LOOKED_AT - (high - low)
+    if missing <= 1e-9:
+        return None
+    return min(high + missing, 1.0) if 1 - high > low else max(low - missing, 0.0)
 
 
 def _cubic(a: float, b: float, z: Array, g: Array) -> tuple[float, float]:
