@@ -134,11 +134,13 @@ PROBLEMS = {
         standard(load_breast_cancer), "log_loss", "neg_log_loss",
     ),
     "elastic net diabetes": Problem(
-        ElasticNet(max_iter=10_000), {"alpha": loguniform(1e-3, 1e1), "l1_ratio": uniform(0.02, 0.98)},
+        ElasticNet(max_iter=10_000),
+        {"alpha": loguniform(1e-3, 1e1), "l1_ratio": uniform(0.02, 0.98)},
         standard(load_diabetes, 2), "squared_error", "neg_mean_squared_error",
     ),
     "elastic net 300 x 500": Problem(
-        ElasticNet(max_iter=10_000), {"alpha": loguniform(1e-3, 1e1), "l1_ratio": uniform(0.02, 0.98)},
+        ElasticNet(max_iter=10_000),
+        {"alpha": loguniform(1e-3, 1e1), "l1_ratio": uniform(0.02, 0.98)},
         synthetic(300, 500, 50, 20.0), "squared_error", "neg_mean_squared_error",
     ),
     "kernel ridge diabetes": Problem(

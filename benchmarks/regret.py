@@ -171,7 +171,8 @@ METHODS |= {
 }
 
 # What a plain call runs: neither what needs an environment of its own, nor variants.
-USUAL = ["tpe", "bayes", "hypergrad", *(name for name in PEERS if name != "hebo" and name[-2:] != "-4")]
+USUAL = ["tpe", "bayes", "hypergrad"]
+USUAL += [name for name in PEERS if name != "hebo" and name[-2:] != "-4"]
 
 
 def can_say(method: str, task: Any) -> bool:

@@ -421,7 +421,8 @@ class Levels(Dimension):
         self._edges[-1] = 1.0
         numeric = ordered and all(is_number(value) for value in self.values)
         placed = _places(np.asarray(self.values, dtype=float)) if numeric else None
-        self._places, self._log = placed if placed else (None, False)
+        self._places: Array | None = placed[0] if placed else None
+        self._log = placed is not None and placed[1]
 
     @classmethod
     def sorted_numbers(cls, values: Sequence[Any]) -> Levels:

@@ -313,8 +313,8 @@ class Space:
         return np.array(
             [
                 math.nan
-                if np.isnan(u) or name not in gradient
-                else gradient[name] * dimension.slope(float(u))
+                if np.isnan(u)
+                else dimension.slope(float(u)) * gradient.get(name or "", math.nan)
                 for name, dimension, u in zip(self.names, self.dimensions, unit, strict=True)
             ]
         )
