@@ -432,9 +432,7 @@ PEERS: dict[str, Callable[..., None]] = {
     "random": random,
     "skopt": scikit_optimize(1),
     # Said outright: from Optuna 5 on, the default is multivariate.
-    "optuna-tpe": optuna(
-        lambda samplers, seed: samplers.TPESampler(seed=seed, multivariate=False)
-    ),
+    "optuna-tpe": optuna(lambda samplers, seed: samplers.TPESampler(seed=seed, multivariate=False)),
     "optuna-tpe-mv": optuna(
         lambda samplers, seed: samplers.TPESampler(seed=seed, multivariate=True)
     ),
