@@ -2,7 +2,7 @@
 
 The space has six parameters of mixed kinds, the score is a formula, everything else is the
 optimiser: from the end of one evaluation to the start of the next. Ours are timed around `_ask`
-in searches of 3,000 and 10,000 candidates, the others, through the adapters of ``peers.py``, up to
+in searches of 3,000 and 10,000 candidates, the others, through the adapters of ``peers.py``,
 up to 1,000 where that takes a minute at most, otherwise up to 100. Tables show medians over the ten
 suggestions before each size. From the root::
 
