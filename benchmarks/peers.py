@@ -431,7 +431,8 @@ def hebo(flat: Flat, evaluate: Evaluate, n_iter: int, seed: int, own: Any) -> No
 PEERS: dict[str, Callable[..., None]] = {
     "random": random,
     "skopt": scikit_optimize(1),
-    "optuna-tpe": optuna(lambda samplers, seed: samplers.TPESampler(seed=seed)),
+    # Said outright: from Optuna 5 on, the default is multivariate.
+    "optuna-tpe": optuna(lambda samplers, seed: samplers.TPESampler(seed=seed, multivariate=False)),
     "optuna-tpe-mv": optuna(
         lambda samplers, seed: samplers.TPESampler(seed=seed, multivariate=True)
     ),

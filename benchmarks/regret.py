@@ -7,7 +7,8 @@ the space holds them, and no one is told more than the mean score of a candidate
 see the folds. A run stores what each candidate scored, in order, and its true value where scores
 are noisy; ``report.py`` makes the tables.
 
-Runs are appended to ``results/regret-<method>.jsonl`` as they finish, and those that are there are
+Runs are appended to ``results/regret-<method>.jsonl`` as they finish, those of more than 100
+candidates to ``results/long-<method>.jsonl``, by their incumbents only. Those that are there are
 not repeated, so the command can be stopped and started again, and several may run at once if their
 methods differ. From the root of the repository, on one thread for stable times::
 
@@ -17,6 +18,8 @@ methods differ. From the root of the repository, on one thread for stable times:
     python benchmarks/regret.py --methods bayes --force    # after a change to a method
     python benchmarks/regret.py --methods bayes-4 bayes-8 optuna-gp-4 skopt-4    # in parallel
     python benchmarks/regret.py --methods bayes-one-noise    # without the noise of the folds
+    python benchmarks/regret.py --methods tpe-8 tpe-32 --groups tabular synthetic
+    python benchmarks/regret.py --n-iter 300 --groups tabular synthetic --methods random tpe
     python benchmarks/report.py
     python benchmarks/regret.py --quick              # smoke test, stores nothing
 
@@ -146,6 +149,8 @@ METHODS: dict[str, Callable[..., Runs]] = {
     "bayes-halving": bayes_halving,
     "bayes-4": ours("BayesSearchCV", open_at_once(4)),
     "bayes-8": ours("BayesSearchCV", open_at_once(8)),
+    "tpe-8": ours("TPESearchCV", open_at_once(8)),
+    "tpe-32": ours("TPESearchCV", open_at_once(32)),
     "bayes-one-noise": ours("BayesSearchCV", {"tunein._math.scores._fold_weights": one_noise}),
 }
 # Components of TPESearchCV, one changed at a time.
@@ -210,6 +215,16 @@ def seed_of(task: str, seed: int) -> int:
     return zlib.crc32(task.encode()) % 1_000_000 * 100 + seed
 
 
+def incumbents(row: dict[str, Any]) -> dict[str, Any]:
+    """Keep of a long run when its incumbent changed, and the true value of each, 0 the first."""
+    scores = np.array([-np.inf if s is None else s for s in row.pop("scores")])
+    truth = row.pop("truth", None)
+    best = np.maximum.accumulate(scores)
+    new = np.flatnonzero(np.diff(best, prepend=-np.inf) > 0).tolist()
+    values = [compact(scores[i]) if truth is None else truth[i] for i in new]
+    return {**row, "n": len(scores), "at": new, "values": values}
+
+
 def compact(score: float) -> float | None:
     """Return 6 significant digits; None, which JSON can say, for a failed candidate."""
     return float(f"{score:.6g}") if np.isfinite(score) else None
@@ -242,8 +257,8 @@ def versions(method: str) -> str:
 # ----------------------------------------------------------------- the results files
 
 
-def path_of(folder: Path, method: str) -> Path:
-    return folder / f"regret-{method}.jsonl"
+def path_of(folder: Path, method: str, n_iter: int = N_ITER) -> Path:
+    return folder / f"{'regret' if n_iter <= N_ITER else 'long'}-{method}.jsonl"
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -301,7 +316,7 @@ def main() -> None:
     ]
     for method in options.methods:
         versions(method)  # read now: the source may be edited while this runs
-        path = path_of(options.results, method)
+        path = path_of(options.results, method, n_iter)
         if options.force and not options.quick:
             forget(path, set(todo))
         if not options.quick:
@@ -310,10 +325,11 @@ def main() -> None:
     quiet()
     for i, (task, method, seed) in enumerate(todo):
         row = run(task, method, n_iter, seed)
-        if not options.quick:
-            append(path_of(options.results, method), row)
         best = max((score for score in row["scores"] if score is not None), default=float("nan"))
         took = f"{row['seconds']:6.2f} s, {row['fit_seconds']:6.2f} s of fits"
+        if not options.quick:
+            stored = row if n_iter <= N_ITER else incumbents(row)
+            append(path_of(options.results, method, n_iter), stored)
         print(f"{i + 1}/{len(todo)} {task} {method} {seed}: {best:.5g} in {took}", flush=True)
 
 

@@ -83,14 +83,21 @@ PARALLEL = (
     "bayes", "bayes-4", "bayes, 3 late", "bayes-8", "bayes, 7 late", "skopt", "skopt-4",
     "optuna-gp", "optuna-gp-4",
 )  # fmt: skip
+PARALLEL_TPE = ("tpe", "tpe-8", "tpe, 7 late", "tpe-32", "tpe, 31 late")
+LONG = (100, 200, 300)
 FOLDS = ("bayes", "bayes-one-noise")
-VARIANTS = ("bayes-one-noise", "bayes-4", "bayes-8")
+VARIANTS = ("bayes-one-noise", "bayes-4", "bayes-8", "tpe-8", "tpe-32")
 APART = (*VARIANTS, "skopt-4", "optuna-gp-4", "bayes-halving")
 
 
 def is_variant(method: str) -> bool:
     """Tell whether a method has no place in the tables of all."""
     return method in APART or method.startswith("tpe-") or method.endswith(" late")
+
+
+def is_component(method: str) -> bool:
+    """Tell whether it is TPESearchCV with a component changed."""
+    return method.startswith("tpe-") and method not in PARALLEL_TPE
 
 
 # regrets[method][task]: (n_seeds, n_candidates), of the incumbent after each candidate
@@ -113,6 +120,22 @@ def read(folder: Path, methods: list[str] | None = None) -> list[dict[str, Any]]
     return sorted(rows, key=lambda row: row["seed"])
 
 
+def read_long(folder: Path, methods: list[str] | None = None) -> list[dict[str, Any]]:
+    """Read the runs of which only the incumbents are stored; the truth of each after each step."""
+    rows = [
+        json.loads(line)
+        for path in sorted(folder.glob("long-*.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+    rows = [row for row in rows if methods is None or row["method"] in methods]
+    for row in rows:
+        # Before the first that did not fail there is none.
+        values = np.append(-np.inf, numbers(row["values"]))
+        row["truth"] = values[np.searchsorted(row["at"], np.arange(row["n"]), side="right")]
+        row["scores"] = np.arange(row["n"], dtype=float)  # each is the incumbent
+    return rows
+
+
 def numbers(values: list[float | None]) -> np.ndarray:
     return np.array([-np.inf if value is None else value for value in values])
 
@@ -126,11 +149,13 @@ def incumbents(row: dict[str, Any]) -> np.ndarray:
     return np.where(np.isfinite(best), values, -np.inf)
 
 
-def regrets_of(rows: list[dict[str, Any]]) -> Regrets:
+def regrets_of(rows: list[dict[str, Any]], shown: list[dict[str, Any]] | None = None) -> Regrets:
+    """Return the regrets of the runs `shown`, by default all, in units that `rows` give."""
     best: dict[str, float] = {}
     drawn: dict[str, list[np.ndarray]] = {}
-    for row in rows:
+    for row in [*rows, *(shown or [])]:
         best[row["task"]] = max(best.get(row["task"], -np.inf), row["truth"].max())
+    for row in rows:
         if row["method"] == "random":
             drawn.setdefault(row["task"], []).append(row["truth"])
     unit = {}
@@ -138,7 +163,7 @@ def regrets_of(rows: list[dict[str, Any]]) -> Regrets:
         pooled = np.concatenate(values)
         unit[task] = best[task] - np.median(pooled[np.isfinite(pooled)])
     found: dict[str, dict[str, list[np.ndarray]]] = {}
-    for row in rows:
+    for row in rows if shown is None else shown:
         task = row["task"]
         if task in unit:
             regret = np.clip((best[task] - incumbents(row)) / unit[task], 0, 1)
@@ -370,7 +395,7 @@ def pairs(
 def components(rows: list[dict[str, Any]], regrets: Regrets) -> str:
     """Compare TPESearchCV as it is with one component changed at a time."""
     cells = []
-    for variant in sorted(m for m in regrets if m.startswith("tpe-")):
+    for variant in sorted(filter(is_component, regrets)):
         found = [paired(rows, regrets, variant, "tpe", budget) for budget in BUDGETS]
         ratios = [f"{one[0]:.2f} ({one[1]})" if one else "" for one in found]
         cells.append([variant.removeprefix("tpe-"), *ratios])
@@ -409,6 +434,28 @@ def beside(regrets: Regrets, methods: tuple[str, ...], tasks: list[str], budget:
         for m, of in mine.items()
     ]
     return f"{len(tasks)} tasks\n\n" + markdown(["method", "fraction", "95 %"], rows)
+
+
+def long_runs(rows: list[dict[str, Any]], long: list[dict[str, Any]]) -> str:
+    """Compare methods over hundreds of candidates, on the tasks that all have run.
+
+    The unit of regret is that of the shorter runs, and the best value that of both.
+    """
+    regrets = regrets_of(rows, long)
+    tasks = [t for t in EVERY if all(t in of for of in regrets.values())]
+    n_runs = min(len(of[t]) for of in regrets.values() for t in tasks)
+    resampled = {budget: bootstrap(regrets, tasks, budget) for budget in LONG}
+    cells = []
+    for method, of in regrets.items():
+        row = [method]
+        for budget in LONG:
+            mine, theirs = ([at(o[t], budget) for t in tasks] for o in (of, regrets["random"]))
+            row.append(f"{fraction(mine, theirs):.3f} ({interval(resampled[budget][method])})")
+        cells.append(row)
+    cells.sort(key=lambda row: row[-1])
+    table = markdown(["method", *(f"after {budget}" for budget in LONG)], cells)
+    duels = "\n\n".join(filter(None, (duel(regrets, tasks, b, "tpe") for b in LONG)))
+    return f"{len(tasks)} tasks, at least {n_runs} seeds\n\n{table}\n\n{duels}"
 
 
 def delayed(of: dict[str, np.ndarray], n: int) -> dict[str, np.ndarray]:
@@ -486,7 +533,7 @@ def main() -> None:
     if not any(row["method"] == "random" for row in rows):
         parser.error(f"No run of random search in {options.results}.")
     regrets = regrets_of(rows)
-    print(thinking([row for row in rows if not row["method"].startswith("tpe-")]))
+    print(thinking([row for row in rows if not is_component(row["method"])]))
     for budget in options.budgets:
         print_budget(rows, regrets, budget)
     for budget in options.budgets:
@@ -495,7 +542,10 @@ def main() -> None:
     for budget in options.budgets:
         print(f"\n## Tasks, after {budget}\n\n{details(regrets, singles, budget)}")
     print_apart(regrets)
-    if any(method.startswith("tpe-") for method in regrets):
+    long = read_long(options.results, options.methods)
+    if long:
+        print(f"\n## Long runs\n\n{long_runs(rows, long)}")
+    if any(map(is_component, regrets)):
         print(f"\n## Components of TPESearchCV\n\n{components(rows, regrets)}")
     if options.plot:
         plot(regrets, options.plot)
@@ -516,14 +566,22 @@ def print_budget(rows: list[dict[str, Any]], regrets: Regrets, budget: int) -> N
 
 
 def print_apart(regrets: Regrets) -> None:
-    if "bayes" in regrets:
-        # With n open, a candidate is proposed without the scores of the last n - 1. A search that
-        # suffers from nothing else is as good as one at a time was, so many candidates ago.
-        late = {f"bayes, {n} late": delayed(regrets["bayes"], n) for n in (3, 7)}
-        regrets = {**regrets, **late}
+    # With n open, a candidate is proposed without the scores of the last n - 1. A search that
+    # suffers from nothing else is as good as one at a time was, so many candidates ago.
+    late = {
+        f"{method}, {n} late": delayed(regrets[method], n)
+        for method, numbers in {"bayes": (3, 7), "tpe": (7, 31)}.items()
+        if method in regrets
+        for n in numbers
+    }
+    regrets = {**regrets, **late}
     for title, methods in {"In parallel": PARALLEL, "Noise of the folds": FOLDS}.items():
         if set(methods) & set(APART) & set(regrets):
             print(f"\n## {title}, after 50, {beside(regrets, methods, EVERY, 50)}")
+    if set(PARALLEL_TPE) & set(APART) & set(regrets):
+        for budget in (50, 100):
+            print(f"\n## TPESearchCV in parallel, after {budget}, ", end="")
+            print(beside(regrets, PARALLEL_TPE, EVERY, budget))
     if "bayes-one-noise" in regrets:
         print(f"\nOn noisy scores, {beside(regrets, FOLDS, KINDS['noisy scores'], 50)}")
     if "bayes-halving" in regrets:

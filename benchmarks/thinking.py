@@ -2,8 +2,9 @@
 
 The space has six parameters of mixed kinds, the score is a formula, everything else is the
 optimiser: from the end of one evaluation to the start of the next. Ours are timed around `_ask`
-in a search of 3,000 candidates, the others, through the adapters of ``peers.py``, up to 100, since
-they grow. Tables show medians over the ten suggestions before each size. From the root::
+in searches of 3,000 and 10,000 candidates, the others, through the adapters of ``peers.py``,
+up to 1,000 where that takes a minute at most, otherwise up to 100. Tables show medians over the ten
+suggestions before each size. From the root::
 
     export PYTHONPATH=benchmarks OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
     python benchmarks/thinking.py                # writes results/thinking.csv
@@ -26,9 +27,16 @@ from report import markdown
 from scipy.stats import loguniform, randint, uniform
 
 RESULTS = Path(__file__).parent / "results" / "thinking.csv"
-SIZES = (10, 25, 50, 100, 300, 1000, 3000)
-LARGEST = {"bayes": 3000, "tpe": 3000}  # of the others, 100
-METHODS = ("bayes", "tpe", "optuna-tpe", "optuna-gp", "hyperopt", "smac", "skopt")
+SIZES = (10, 25, 50, 100, 300, 1000, 3000, 10_000)
+# Of the others, 100.
+LARGEST = {
+    "bayes": 3000,
+    "tpe": 10_000,
+    "optuna-tpe": 1000,
+    "optuna-tpe-mv": 1000,
+    "hyperopt": 1000,
+}
+METHODS = ("bayes", "tpe", "optuna-tpe", "optuna-tpe-mv", "optuna-gp", "hyperopt", "smac", "skopt")
 
 SPACE = {
     "a": uniform(0, 1),
