@@ -104,10 +104,10 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
 
     One continuous parameter is descended by cubic interpolation, several by a Gaussian process
     that is told slopes beside values, within a trust region. Where that promises less than `tol`,
-    and nowhere else more is to be expected, the search ends; if the loss is a proxy, what is left
-    of `n_iter` goes to the scores themselves. Where there are hypergradients, `cv_results_` has
-    two more columns: ``loss``, and ``grad_norm``, the length of its gradient on the unit cube; NaN
-    for candidates without.
+    and nowhere else more is to be expected, the search ends; if the loss is a proxy, or not all
+    parameters have slopes, what is left of `n_iter` goes to the scores themselves. Where there are
+    hypergradients, `cv_results_` has two more columns: ``loss``, and ``grad_norm``, the length of
+    its gradient on the unit cube; NaN for candidates without.
 
     Where no parameter has a hypergradient, the point of the best mean of the Gaussian process of
     `BayesSearchCV` is tried, and if that promises nothing, the one of the largest expected
@@ -233,7 +233,7 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
             step = self._descend(job.space, known, rng)
             if step is not None:
                 return step
-        if not job.probe.is_proxy:
+        if job.probe.is_complete and not job.probe.is_proxy:
             return f"Nothing promises to lower the loss by {self.tol:g} of it."
         point, note = self._ask(job.space, known, rng)
         return point, {**(note or {}), "descended": True}
@@ -280,7 +280,8 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         best = units[np.argsort(seen.z, kind="stable")[:_N_BEST]]
         point = maximise(acquisition, space, best, known.tried, rng)
         promise = float(np.exp(acquisition(space.features(point[None]))[0]))
-        if promise <= max(self.tol, _WORTH_A_JOURNEY) or Space.key(point) in known.tried:
+        enough = max(self.tol, _WORTH_A_JOURNEY) if seen.in_box else self.tol
+        if promise <= enough or Space.key(point) in known.tried:
             return None
         return point, note
 

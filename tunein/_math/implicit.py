@@ -45,7 +45,7 @@ _UNSEEN, _MAX_LAST_STEPS = 1e-12, 4
 # How far a pull may be beyond the penalty by rounding; zeros on the way of a step looked at.
 _SLACK, _MOST_CROSSINGS = 1e-9, 100
 
-# Part of the penalty that may be left of the pull on the support.
+# Part of the penalty that may be left of the slope where the curvature is zero.
 _LEFT = 1e-6
 
 
@@ -165,6 +165,11 @@ class Curvature:
         u = self._solve(v - np.multiply.outer(self._mean, v0), strict, tol)
         return u, v0 / self._total - self._mean @ u
 
+    def flat(self, v: Array) -> tuple[Array, float]:
+        """Return what the curvature maps to zero, along which v rises; zeros if there is none."""
+        u = np.zeros_like(v) if self._factor is None or self._wide else self._factor.flat(v)
+        return u, -float(self._mean @ u)
+
 
 class Factor:
     """A positive definite matrix, factorised with its diagonal scaled to ones.
@@ -210,6 +215,13 @@ class Factor:
         if strict and np.linalg.norm(scale * v - vectors @ along) > 1e-6 * np.linalg.norm(along):
             raise np.linalg.LinAlgError("the curvature is singular")
         return np.asarray(scale * (vectors @ (along.T / values).T))
+
+    def flat(self, v: Array) -> Array:
+        """Return a direction that the matrix maps to zero, along which v (p,) rises; else zeros."""
+        if self._eigen is None:
+            return np.zeros_like(v)
+        scaled, vectors = self._scale * v, self._eigen[1]
+        return np.asarray(self._scale * (scaled - vectors @ (vectors.T @ scaled)))
 
 
 def conjugate_gradients(
@@ -339,6 +351,8 @@ def polish(glm: Glm, w: Array, b: float) -> Optimum | None:
     whose pull is beyond `a1` once the rest has come to rest: the feature-sign search of Lee,
     Battle, Raina & Ng 2007, "Efficient sparse coding algorithms".
     """
+    if not glm.objective(w, b) <= glm.objective(np.zeros_like(w), 0.0):  # worse than nothing
+        w, b = np.zeros_like(w), 0.0
     w = w.copy()
     active = w != 0 if glm.a1 > 0 else np.ones(len(w), dtype=bool)
     sign = np.sign(w) if glm.a1 > 0 else np.zeros(len(w))
@@ -363,12 +377,16 @@ def polish(glm: Glm, w: Array, b: float) -> Optimum | None:
                 active &= w != 0 if glm.a1 > 0 else active
                 sign = np.where(active, np.sign(w), 0.0) if glm.a1 > 0 else sign
                 continue
+        if promised > _UNSEEN * abs(value):
+            return None
         left = F[S] + glm.a2 * w[S] + glm.a1 * sign[S]
-        if glm.a1 > 0 and np.abs(left).max(initial=0.0) > _LEFT * glm.a1:
+        flat, flat0 = at.curvature.flat(left)
+        if glm.a1 > 0 and left @ flat > _LEFT * glm.a1 * np.abs(flat).sum():
             # Along what the curvature does not see it is downhill until a coefficient is zero.
-            w, b, value = _along(glm, w, b, S, *_to_zero(w[S], left), at_end=False)
+            t = _to_zero(w[S], flat)
+            w, b, value = _along(glm, w, b, S, t * flat, t * flat0, at_end=False)
             active &= w != 0
-            sign = np.where(active, sign, 0.0)
+            sign = np.where(active, np.sign(w), 0.0)
             continue
         beyond = np.where(active, 0.0, np.abs(F) - glm.a1 * (1 + _SLACK))
         if glm.a1 == 0 or beyond.max(initial=0.0) <= 0:
@@ -379,12 +397,12 @@ def polish(glm: Glm, w: Array, b: float) -> Optimum | None:
     return None
 
 
-def _to_zero(w: Array, downhill: Array) -> tuple[Array, float]:
-    """Return the step to subtract along `downhill` that brings the first coefficient to zero."""
+def _to_zero(w: Array, direction: Array) -> float:
+    """Return how many times a direction, subtracted, brings the first coefficient to zero."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        crossing = w / downhill
-    first = crossing[crossing > 0].min(initial=np.inf)
-    return downhill * (first if np.isfinite(first) else 1.0), 0.0
+        crossing = w / direction
+    first = float(crossing[crossing > 0].min(initial=np.inf))
+    return first if np.isfinite(first) else 1.0
 
 
 def _at(glm: Glm, w: Array, b: float, S: NDArray[np.intp]) -> Optimum:
