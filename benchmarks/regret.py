@@ -169,8 +169,8 @@ METHODS |= {
         "candidates-96": {"_N_CANDIDATES": 96},
         "joint": {"_MARGINAL": 0.0},
         "marginal": {"_MARGINAL": 1.0},
-        "prior-0.25": {"_PRIOR": 0.25},
-        "prior-4": {"_PRIOR": 4.0},
+        "prior-1": {"_PRIOR": 1.0},
+        "prior-16": {"_PRIOR": 16.0},
         "startup-20": {"_N_STARTUP": 20},
     }.items()
 }

@@ -33,8 +33,9 @@ _BANDWIDTH = 0.1
 # Chance that a category is drawn anew, times the root of the number of observations.
 _REDRAW = 0.5
 
-# Weight of the prior in each density, in parts of an average point's.
-_PRIOR = 1.0
+# Weight of the prior in each density, in parts of an average point's, over the number of parameters.
+# With few of them the good points are soon all on one hill, and others would never be drawn again.
+_PRIOR = 4.0
 
 # Share that the marginal densities have beside the joint one: what a parameter does by itself is
 # learned sooner than what all do together.
@@ -123,7 +124,7 @@ def _mixtures(space: Space, good: Array, others: Array) -> ParzenMixture:
     """Put a density around the good points, the best first, and one around all others."""
     n_good, n_others, d = len(good), len(others), good.shape[1]
     weights = np.zeros((2, n_good + n_others + 1))
-    weights[0, :n_good], weights[1, n_good:], weights[:, -1] = _by_rank(n_good), 1.0, _PRIOR
+    weights[0, :n_good], weights[1, n_good:], weights[:, -1] = _by_rank(n_good), 1.0, _PRIOR / d
     categorical = np.array(space.kinds) == "categorical"
     # Those of either group shrink with its own size.
     bandwidths = [

@@ -372,7 +372,10 @@ def polish(glm: Glm, w: Array, b: float) -> Optimum | None:
             # Where the objective is flat to the last digit only the step tells what is left.
             is_last = promised < _UNSEEN * abs(value)
             there, there0, new = _along(glm, w, b, S, step, step0, at_end=is_last)
-            if new < value or (is_last and (last_steps := last_steps + 1) <= _MAX_LAST_STEPS):
+            # One that is zero but for rounding, and on the way to the other side, is on none.
+            is_freed = new <= value * (1 + _UNSEEN) and bool(np.any((w != 0) & (there == 0)))
+            last_steps += is_last
+            if new < value or is_freed or (is_last and last_steps <= _MAX_LAST_STEPS):
                 w, b, value = there, there0, min(new, value)
                 active &= w != 0 if glm.a1 > 0 else active
                 sign = np.where(active, np.sign(w), 0.0) if glm.a1 > 0 else sign
@@ -393,7 +396,7 @@ def polish(glm: Glm, w: Array, b: float) -> Optimum | None:
             return at
         first = np.argsort(-beyond)[: max(1, len(S) // 4)]
         first = first[beyond[first] > 0]
-        active[first], sign[first] = True, -np.sign(F[first])
+        active[first], sign[first], last_steps = True, -np.sign(F[first]), 0
     return None
 
 
