@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import sklearn
 from scipy import sparse
+from scipy.special import expit
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import (
@@ -29,7 +30,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 from tunein._families import Loss, NoHypergradient, Samples, hypergradient, rule_of
 from tunein._math import implicit, softmax
-from tunein._math.implicit import Curvature, Factor
+from tunein._math.implicit import Curvature, Factor, Glm, polish
 
 # Where a share of the l1 penalty says all, and how it is said before.
 SHARES = parse_version(sklearn.__version__) >= parse_version("1.8")
@@ -440,6 +441,38 @@ def test_a_fit_that_stops_early_is_brought_to_its_optimum(case, form):
         found = ask(early, train, test, loss, point)
         assert found.loss == pytest.approx(full.loss, rel=1e-6)
         assert found.gradient == pytest.approx(full.gradient, rel=1e-4, abs=1e-8)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("share", [0.3, 1.0])
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("kind", ["squares", "logistic"])
+def test_a_support_is_found_from_afar(kind, intercept, share, seed):
+    """With more features than samples, of scales far apart, so that some ways are flat."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(20, 50)) * np.exp(2 * rng.normal(size=50)) + rng.normal()
+    y = np.sign(rng.normal(size=20) + X[:, 0])
+
+    def squares(eta):
+        return (eta - y) ** 2 / 40, (eta - y) / 20, np.full(20, 0.05)
+
+    def logistic_loss(eta):
+        chance = expit(-y * eta)
+        return 30 * np.logaddexp(0, -y * eta), -30 * y * chance, 30 * chance * (1 - chance)
+
+    loss, a = (squares, 0.005) if kind == "squares" else (logistic_loss, 1.0)
+    problem = Glm(X, loss, share * a, (1 - share) * a, intercept)
+    values = []
+    for start in (np.zeros(50), rng.normal(size=50), 1e3 * rng.normal(size=50)):
+        at = polish(problem, start, 0.0)
+        assert at is not None
+        slope = X.T @ at.pull + problem.a2 * at.w
+        used = at.w != 0
+        assert np.abs(slope[used] + problem.a1 * np.sign(at.w[used])).max() < 1e-5 * problem.a1
+        assert np.abs(slope[~used]).max() < problem.a1 * (1 + 1e-5)
+        assert not intercept or abs(at.pull.sum()) < 1e-6
+        values.append(problem.objective(at.w, at.b))
+    assert np.ptp(values) <= 1e-9 * values[0]
 
 
 @pytest.mark.parametrize("seed", range(6))
