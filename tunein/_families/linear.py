@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from scipy.special import expit
 from sklearn.linear_model import (
     ElasticNet,
@@ -19,8 +20,9 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 
 from tunein._families._registry import HyperGradient, Loss, NoHypergradient, Samples, register
 from tunein._families.multinomial import multinomial
-from tunein._math.implicit import Curvature, Glm, Optimum, input_slopes, is_sparse, polish
+from tunein._math.implicit import Curvature, Glm, Optimum, input_slopes, polish
 from tunein._math.losses import Array
+from tunein._math.matrices import is_sparse
 
 # --------------------------------------------------------------------- least squares
 
@@ -219,7 +221,5 @@ def _with_class_weights(estimator: Any, train: Samples) -> Array:
 
 def with_constant(X: Any, value: float) -> Any:
     """Append a column of one value, which makes of the intercept a coefficient."""
-    from scipy import sparse
-
     ones: Any = np.full((X.shape[0], 1), float(value))
     return sparse.hstack([X, ones], format="csr") if is_sparse(X) else np.hstack([X, ones])

@@ -14,6 +14,7 @@ from sklearn.linear_model import MultiTaskElasticNet, MultiTaskLasso
 from tunein._families._registry import HyperGradient, Loss, NoHypergradient, Samples, register
 from tunein._math.implicit import input_slopes
 from tunein._math.losses import Array
+from tunein._math.matrices import dense
 from tunein._math.multitask import MultiTask, MultiTaskOptimum, multitask_optimum
 
 # Tolerances of the fits that look for the rows in use, where the first has not found them.
@@ -77,7 +78,7 @@ def _optimum(estimator: Any, problem: MultiTask, train: Samples) -> MultiTaskOpt
 
 def _centred(problem: MultiTask) -> tuple[Array, Array]:
     """Return dense features and targets less their means, where there is an intercept."""
-    X = problem.X.toarray() if hasattr(problem.X, "toarray") else problem.X
+    X = dense(problem.X)
     if not problem.intercept:
         return X, problem.Y
     return X - problem.s @ X, problem.Y - problem.s @ problem.Y

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy import linalg, sparse
 
 from tunein._math.losses import Array
+from tunein._math.matrices import dense, is_sparse
 
 # Derivatives (l, l', l'') of the loss of each sample by its eta.
 Pointwise = Callable[[Array], tuple[Array, Array, Array]]
@@ -47,11 +48,6 @@ _SLACK, _MOST_CROSSINGS = 1e-9, 100
 
 # Part of the penalty that may be left of the slope where the curvature is zero.
 _LEFT = 1e-6
-
-
-def is_sparse(X: Any) -> bool:
-    """Return whether X is one of scipy's sparse matrices or arrays."""
-    return bool(sparse.issparse(X))
 
 
 class Curvature:
@@ -110,13 +106,13 @@ class Curvature:
             A = X - self._mean
             return np.asarray(A @ A.T)
         Xm = X @ self._mean
-        return np.asarray(_dense(X @ X.T) - Xm - Xm[:, None] + float(self._mean @ self._mean))
+        return np.asarray(dense(X @ X.T) - Xm - Xm[:, None] + float(self._mean @ self._mean))
 
     def _centred_square(self, X: Any, D: Array) -> Array:
         if not is_sparse(X):
             A = X - self._mean if self._intercept else X
             return np.asarray(A.T @ _times_rows(A, D), dtype=np.float64)
-        H = _dense(X.T @ _times_rows(X, D))
+        H = dense(X.T @ _times_rows(X, D))
         return H - self._total * np.outer(self._mean, self._mean) if self._intercept else H
 
     def _solve(self, v: Array, strict: bool, tol: float) -> Array:
@@ -273,10 +269,6 @@ def _times_rows(X: Any, weights: Array) -> Any:
     if is_sparse(X):
         return sparse.csr_array(sparse.dia_array((weights[None], 0), shape=(len(weights),) * 2) @ X)
     return weights[:, None] * X
-
-
-def _dense(A: Any) -> Array:
-    return np.asarray(A.toarray() if is_sparse(A) else A, dtype=np.float64)
 
 
 @dataclass(frozen=True)

@@ -89,12 +89,12 @@ class Kernel:
     def __call__(self, X: Any, Z: Any) -> Array:
         """Return k of every pair, (n, m)."""
         k = np.empty((X.shape[0], Z.shape[0]))
-        for rows in blocks(*k.shape):
+        for rows in _blocks(*k.shape):
             k[rows] = self.value(self.base(X[rows], Z))
         return k
 
 
-def blocks(n: int, m: int) -> Iterator[slice]:
+def _blocks(n: int, m: int) -> Iterator[slice]:
     """Cut n rows of m numbers into blocks that a cache holds."""
     size = max(8, _BLOCK // max(m, 1))
     return (slice(start, start + size) for start in range(0, n, size))

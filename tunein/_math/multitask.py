@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tunein._math.implicit import Factor, conjugate_gradients, is_sparse
+from tunein._math.implicit import Factor, conjugate_gradients
 from tunein._math.losses import Array
+from tunein._math.matrices import dense, is_sparse
 
 # Newton steps at most, and the part of the objective below which one promises nothing.
 _MAX_STEPS, _NOTHING = 60, 1e-22
@@ -132,7 +133,7 @@ def _products(X: Any, Y: Array, s: Array, mean: Array) -> tuple[Array, Array]:
     sY = s[:, None] * Y
     if is_sparse(X):
         sX = X.multiply(s[:, None]).tocsr()
-        G = np.asarray((X.T @ sX).toarray()) - np.outer(mean, mean)
+        G = dense(X.T @ sX) - np.outer(mean, mean)
         return G, np.asarray(X.T @ sY) - np.outer(mean, sY.sum(axis=0))
     A = X - mean
     return np.asarray(A.T @ (s[:, None] * A)), np.asarray(A.T @ sY)

@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 from scipy import linalg
 from scipy.special import log_softmax
 
-from tunein._math.implicit import conjugate_gradients, is_sparse
+from tunein._math.implicit import conjugate_gradients
 from tunein._math.losses import Array
+from tunein._math.matrices import dense, is_sparse
 
 Mask = NDArray[np.bool_]
 
@@ -372,7 +373,7 @@ def _factor(state: State, X: Any, mask: Mask, free: Mask) -> Callable[[Array], A
     chunk = max(1, _CHUNK // max(len(row), 1))
     for start in range(0, len(P), chunk):
         part = slice(start, start + chunk)
-        A = np.asarray(X[part].toarray() if is_sparse(X) else X[part], dtype=np.float64)
+        A = dense(X[part])
         if problem.intercept:
             A = np.hstack([A, np.ones((len(A), 1))])
         root = np.sqrt(problem.c[part])[:, None]
