@@ -13,6 +13,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.kernel_approximation import Nystroem
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import (
     ElasticNet,
     Lasso,
@@ -21,10 +22,11 @@ from sklearn.linear_model import (
     Ridge,
     RidgeClassifier,
 )
+from sklearn.metrics import log_loss, make_scorer, mean_squared_error
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
+from sklearn.svm import SVC, SVR
 from sklearn.tree import DecisionTreeRegressor
 
 from tunein import Choice, HyperGradSearchCV, Integer
@@ -258,8 +260,74 @@ class Own(Ridge):
         return super().fit(X, 2 * y, sample_weight)
 
 
-def test_a_subclass_with_a_fit_of_its_own_has_no_rule():
-    assert search(Own(), {"alpha": WIDE}, n_iter=5).fit(X, y).gradient_ == "surrogate"
+class Halved(Ridge):
+    """A ridge regression that predicts half of it."""
+
+    def predict(self, X):
+        return super().predict(X) / 2
+
+
+@pytest.mark.parametrize("estimator", [Own(), Halved()])
+def test_a_subclass_that_fits_or_predicts_in_its_own_way_has_no_rule(estimator):
+    assert search(estimator, {"alpha": WIDE}, n_iter=5).fit(X, y).gradient_ == "surrogate"
+
+
+@pytest.mark.parametrize(
+    "scorer", [make_scorer(mean_squared_error), make_scorer(log_loss, greater_is_better=False)]
+)
+def test_a_metric_upside_down_or_of_other_answers_is_no_loss(scorer):
+    is_log = scorer._score_func is log_loss
+    model, name = (LogisticRegression(), "C") if is_log else (Ridge(), "alpha")
+    found = search(model, {name: WIDE}, scoring=scorer, n_iter=3).fit(
+        *((XC, yc) if is_log else (X, y))
+    )
+    assert found.loss_is_proxy_
+
+
+STARTS = [1e-5, 1e-2, 1.0, 1e3, 1e5]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (Ridge(), "alpha"),
+        (Lasso(), "alpha"),
+        (KernelRidge(kernel="rbf"), "gamma"),
+        (SVR(), "gamma"),
+        (LogisticRegression(solver="liblinear", l1_ratio=1.0), "C"),
+    ],
+)
+def test_a_valley_in_a_wide_plain_is_found_from_everywhere(model, name, start):
+    if isinstance(model, LogisticRegression) and start > 1e3:
+        pytest.skip("a fit of minutes")
+    is_class = isinstance(model, LogisticRegression)
+    data = (XC[::4], yc[::4]) if is_class else (X[:150], y[:150])
+    scoring = "neg_log_loss" if is_class else "neg_mean_squared_error"
+    space = {name: loguniform(1e-6, 1e4 if is_class else 1e6)}
+    model = clone(model).set_params(**{name: start})
+    found = search(model, space, scoring=scoring).fit(*data)
+    grid = {name: np.logspace(-3, 2, 26)}
+    best = GridSearchCV(model, grid, scoring=scoring, cv=3).fit(*data).best_score_
+    assert found.best_score_ >= best * 1.01  # scores are negative
+    assert len(found.history_) <= 20
+
+
+@pytest.mark.parametrize("start", [0, 12, 24])
+def test_a_list_is_descended_to_its_best(start):
+    values = np.logspace(-4, 4, 25)
+    found = search(Lasso(alpha=values[start]), {"alpha": values}).fit(X[:150], y[:150])
+    best = GridSearchCV(Lasso(), {"alpha": values}, cv=3).fit(X[:150], y[:150])
+    assert found.best_score_ >= best.best_score_ - 0.005
+    assert len(found.history_) < 20
+
+
+def test_more_workers_than_folds_start_elsewhere_and_descend():
+    found = search(Ridge(), {"alpha": WIDE}, n_jobs=4, n_iter=20).fit(X, y)
+    assert len(found.history_) < 15
+    alone = search(Ridge(), {"alpha": WIDE}).fit(X, y)
+    assert found.best_score_ == pytest.approx(alone.best_score_, abs=1e-3)
 
 
 def test_slopes_that_are_lost_are_counted_and_nothing_else_is(monkeypatch):

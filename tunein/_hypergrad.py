@@ -18,10 +18,11 @@ from tunein._families import LOSSES, HyperGradient
 from tunein._history import History, Known, Trial
 from tunein._math.acquisition import LogEI, maximise
 from tunein._math.design import sobol
-from tunein._math.downhill import Step, has_one_valley, line_step, region_step
+from tunein._math.downhill import has_one_valley, line_step, region_step
+from tunein._math.gp import squared_distances
 from tunein._math.slopes import SlopedGaussianProcess
 from tunein._probe import Differentiable, FoldProbe, descended
-from tunein._search import BaseSequentialSearchCV, Job
+from tunein._search import BaseSequentialSearchCV, Job, is_telling
 from tunein._sklearn import IntervalConstraint, OptionsConstraint, on_one_blas_thread
 from tunein._space import Space
 from tunein._surrogate import Belief
@@ -38,6 +39,10 @@ _WORTHWHILE = 0.03
 
 # Part of the loss that must be expected elsewhere for another descent to start there.
 _WORTH_A_JOURNEY = 0.02
+
+# Slopes of the log loss on the unit cube below which there is no relief, as on a plateau; then
+# points are spread, each the farthest of so many from those before.
+_RELIEF, _N_DRAWN = 0.05, 128
 
 # Losses less than this part of the usual one are as good as none: their logarithm says nothing.
 _LEAST_LOSS = 1e-9
@@ -80,8 +85,8 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
     {attributes}
 
     gradient_ : {'exact', 'mixed', 'surrogate'}
-        Whether hypergradients of all parameters were descended, of some (a model of the loss tells
-        the slopes of others), or none.
+        Whether hypergradients of all parameters were descended, of some parameters or candidates
+        only (a model tells the slopes of others), or none.
 
     loss_ : str or None
         The loss that was descended; None if only the model of scores was.
@@ -183,6 +188,11 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
 
     def _probe(self, space: Space, scorers: Any) -> FoldProbe | None:
         if self.gradient == "surrogate":
+            if self.loss != "auto":
+                raise ValueError(
+                    f"loss={self.loss!r} is not descended with gradient='surrogate', which goes by "
+                    f"the scores. Use loss='auto', or another gradient."
+                )
             return None
         view = Differentiable.of(space, self.estimator)
         if self.gradient == "exact" and not view.all_exact:
@@ -229,6 +239,10 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         if job.probe is None or not known.hypergradients or known.n_asked < len(job.design):
             return super()._next_point(job, known, rng)
         if known.note is None or "descended" not in known.note:
+            if len(known.units) - 1 not in known.hypergradients and is_telling(known.scores):
+                # The last candidate tells no slope; to go on by slopes would be to repeat it.
+                point, note = self._ask(job.space, known, rng)
+                return point, note
             step: tuple[Array, Mapping[str, Any] | None] | None
             step = self._descend(job.space, known, rng)
             if step is not None:
@@ -244,13 +258,22 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
     ) -> tuple[Array, Mapping[str, Any] | None] | None:
         """Return the next point downhill; None if nothing promises to be lower by `tol`."""
         seen = _Slopes.of(space, known)
-        if len(known.pending):  # a start of another descent, while the workers have room
-            return space.untried(rng, 1, known.tried)[0], known.note
+        if not seen.has_relief and len(known.units) < _N_STARTUP:
+            return _farthest(space, known, rng), known.note
+        found = self._downhill(space, known, seen, rng)
+        if found is None or Space.key(found[0]) not in known.tried:
+            return found
+        # The step is being tried: a start of another descent, while the workers have room.
+        return (_farthest(space, known, rng), known.note) if len(known.pending) else None
+
+    def _downhill(
+        self, space: Space, known: Known, seen: _Slopes, rng: np.random.Generator
+    ) -> tuple[Array, Mapping[str, Any] | None] | None:
         if seen.on_line:
             j = seen.free[0]
             step = line_step(seen.x, seen.z, seen.slopes, seen.flat, j, self.tol)
             if step.promise > self.tol:
-                return _fresh(space, step, known)
+                return space.snap(step.x[None])[0], step.note
             if has_one_valley(seen.x[:, j], seen.slopes[:, j]):
                 return None
         model = SlopedGaussianProcess(
@@ -260,9 +283,7 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         if seen.in_box and not seen.on_line:
             step = region_step(model, seen.x, seen.z, known.note, rng)
             if step.promise > self.tol:
-                found = _fresh(space, step, known)
-                if found is not None:
-                    return found[0], {**note, **step.note}
+                return space.snap(step.x[None])[0], {**note, **step.note}
         return self._elsewhere(space, known, seen, model, note, rng)
 
     def _elsewhere(
@@ -302,10 +323,13 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
     def _publish(self, job: Job, history: History, stop_reason: str) -> None:
         super()._publish(job, history, stop_reason)
         used = job.probe if any(trial.hypergradient for trial in history) else None
-        kind = "exact" if used is not None and used.is_complete else "mixed"
+        lost = any(trial.closed and not trial.hypergradient for trial in history)
+        kind = "exact" if used is not None and used.is_complete and not lost else "mixed"
         self.gradient_ = "surrogate" if used is None else kind
         self.loss_ = None if used is None else used.loss.name
         self.loss_is_proxy_ = used is not None and used.is_proxy
+
+    def _conclude(self, job: Job, history: History) -> None:
         _warn_of_lost(job, history)
 
     def _more_columns(self, trials: list[Trial]) -> dict[str, Any]:
@@ -373,6 +397,11 @@ class _Slopes:
         )
 
     @property
+    def has_relief(self) -> bool:
+        """Whether it is downhill anywhere, as far as is known."""
+        return bool(np.nanmax(np.abs(self.slopes), initial=0.0) > _RELIEF)
+
+    @property
     def on_line(self) -> bool:
         """Whether there is one free coordinate, and it is continuous and has slopes."""
         return self.in_box and len(self.free) == 1
@@ -393,10 +422,13 @@ def _flat(space: Space, unit: Array, found: HyperGradient) -> Array:
     return out
 
 
-def _fresh(space: Space, step: Step, known: Known) -> tuple[Array, Mapping[str, Any]] | None:
-    """Return the point of a step, unless it has been tried."""
-    point = space.snap(step.x[None])[0]
-    return None if Space.key(point) in known.tried else (point, step.note)
+def _farthest(space: Space, known: Known, rng: np.random.Generator) -> Array:
+    """Return, of points drawn at random, the one that is farthest from all that were tried."""
+    points = space.untried(rng, _N_DRAWN, known.tried)
+    units = np.concatenate([known.units, known.pending])
+    x, z = space.features(points), space.features(units)
+    gaps = squared_distances(x, z, space.kinds, space.n_levels).sum(axis=0).min(axis=1)
+    return np.asarray(points[int(gaps.argmax())])
 
 
 def _norm(space: Space, trial: Trial, found: HyperGradient) -> float:
@@ -409,15 +441,15 @@ def _warn_of_lost(job: Job, history: History) -> None:
     if job.probe is None:
         return
     reasons = [
-        next((score.no_hypergradient for score in trial.scores if score), None)
+        next((s.no_hypergradient for s in trial.scores if s and s.no_hypergradient), None)
         for trial in history
         if trial.closed and trial.hypergradient is None
     ]
     told = [reason for reason in reasons if reason]
     if told:
         warnings.warn(
-            f"{len(told)} of {len(history)} candidates have no hypergradient, and were descended "
-            f"without. The first lacks {told[0]}",
+            f"{len(told)} of {len(history)} candidates have no hypergradient; their scores count "
+            f"all the same. The first lacks {told[0]}",
             HypergradientWarning,
             stacklevel=4,
         )

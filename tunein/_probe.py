@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from sklearn import metrics
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import GammaRegressor, PoissonRegressor, TweedieRegressor
 from sklearn.pipeline import Pipeline
@@ -27,23 +27,24 @@ from tunein._families import (
 from tunein._sklearn import (
     _check_method_params,
     _safe_split,
-    asks_for_sample_weight,
     metric_of,
+    name_of_sample_weight,
 )
 from tunein._space import Space
 
-# Losses that are the metrics themselves, whose scorers have no further arguments.
+# Losses that are the metrics themselves, whose scorers have no further arguments: with the sign
+# that makes greater better, and what the metric looks at.
 _LOSS_OF_METRIC = {
-    metrics.mean_squared_error: "squared_error",
-    metrics.root_mean_squared_error: "root_squared_error",
-    metrics.r2_score: "r2",
-    metrics.explained_variance_score: "explained_variance",
-    metrics.mean_absolute_error: "absolute_error",
-    metrics.mean_squared_log_error: "squared_log_error",
-    metrics.mean_poisson_deviance: "poisson_deviance",
-    metrics.mean_gamma_deviance: "gamma_deviance",
-    metrics.log_loss: "log_loss",
-    metrics.brier_score_loss: "brier",
+    (metrics.mean_squared_error, -1, "predict"): "squared_error",
+    (metrics.root_mean_squared_error, -1, "predict"): "root_squared_error",
+    (metrics.r2_score, 1, "predict"): "r2",
+    (metrics.explained_variance_score, 1, "predict"): "explained_variance",
+    (metrics.mean_absolute_error, -1, "predict"): "absolute_error",
+    (metrics.mean_squared_log_error, -1, "predict"): "squared_log_error",
+    (metrics.mean_poisson_deviance, -1, "predict"): "poisson_deviance",
+    (metrics.mean_gamma_deviance, -1, "predict"): "gamma_deviance",
+    (metrics.log_loss, -1, "predict_proba"): "log_loss",
+    (metrics.brier_score_loss, -1, "predict_proba"): "brier",
 }
 
 # Points of a space at which is looked which parameters have a derivative there.
@@ -95,7 +96,7 @@ class Differentiable:
     @property
     def all_exact(self) -> bool:
         """Whether every parameter has one everywhere."""
-        return bool(self.exact) and not self.missing
+        return not self.missing
 
     def describe_missing(self, estimator: Any) -> str:
         """Say which parameters have none."""
@@ -212,19 +213,24 @@ class FoldProbe:
 def _samples(estimator: Any, X: Any, y: Any, rows: Any, train: Any, sample_weight: Any) -> Samples:
     """Return one side of a fold, as ``_fit_and_score`` cuts it."""
     own_X, own_y = _safe_split(estimator, X, y, rows, train)
-    weight = np.ones(own_X.shape[0])
+    own_y = np.asarray(own_y)
+    if is_classifier(estimator) and own_y.ndim == 2 and own_y.shape[1] == 1:
+        own_y = own_y.ravel()  # as the estimator does, with a warning
+    weight = np.ones(len(own_y))
     if sample_weight is not None:
         cut = _check_method_params(X, params={"sample_weight": sample_weight}, indices=rows)
         weight = np.asarray(cut["sample_weight"], dtype=np.float64)
-    return Samples(own_X, np.asarray(own_y), weight)
+    return Samples(own_X, own_y, weight)
 
 
 def _weight_of_fit(estimator: Any, fit_params: Mapping[str, Any]) -> Any:
-    """Return the sample weights that reach the last step's fit; None if none do."""
+    """Return the sample weights that reach the fit of the last step; None if none do."""
     if not isinstance(estimator, Pipeline):
         return fit_params.get("sample_weight")
-    name, last = estimator.steps[-1]
-    own = fit_params.get(f"{name}__sample_weight")
-    if own is None and asks_for_sample_weight(last):
-        own = fit_params.get("sample_weight")
-    return own
+    prefix, last = "", estimator
+    while isinstance(last, Pipeline):
+        name, last = last.steps[-1]
+        prefix += f"{name}__"
+    own = fit_params.get(f"{prefix}sample_weight")
+    routed = name_of_sample_weight(last)
+    return fit_params.get(routed) if own is None and routed else own

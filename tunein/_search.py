@@ -193,6 +193,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         if self.refit:
             self._refit_best(X, y, routed.estimator.fit, context)
         context.end()
+        self._conclude(job, history)
         return self
 
     # ------------------------------------------------------------------ before the first fit
@@ -330,7 +331,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             unit = job.design[known.n_asked]
             if Space.key(unit) not in known.tried:
                 return unit, None
-        elif _is_telling(known.scores):
+        elif is_telling(known.scores):
             return self._ask(job.space, known, rng)
         return job.space.untried(rng, 1, known.tried)[0], None
 
@@ -383,6 +384,9 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         results.update(self._more_columns(complete))
         self.cv_results_ = results
 
+    def _conclude(self, job: Job, history: History) -> None:
+        """Say what there is to say once all is done."""
+
     def _more_columns(self, trials: list[Trial]) -> dict[str, Any]:
         """Return what the method adds to ``cv_results_``."""
         return {}
@@ -421,7 +425,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             self._select(history, scorers, refit_metric)
 
 
-def _is_telling(scores: Array) -> bool:
+def is_telling(scores: Array) -> bool:
     """Tell whether there is anything to learn: a model of equal scores would only see borders."""
     finite = np.isfinite(scores)
     if not (finite.any() and finite.all()):  # all of none, while the first are still pending

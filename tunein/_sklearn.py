@@ -39,11 +39,11 @@ __all__ = [
     "_fit_context",
     "_safe_split",
     "_warn_or_raise_about_fit_failures",
-    "asks_for_sample_weight",
     "configured",
     "error_scores",
     "is_from_callback",
     "metric_of",
+    "name_of_sample_weight",
     "on_one_blas_thread",
 ]
 
@@ -70,24 +70,28 @@ def error_scores(scorer: Any, error_score: float) -> Any:
 
 
 def metric_of(scorer: Any, estimator: Any) -> Any:
-    """Return the metric that a scorer computes from predictions alone, if it is known.
+    """Return what a scorer computes: metric, sign and the method of the estimator it looks at.
 
-    ``"score"`` if it is the estimator's own and none of the usual ones; None for anything else.
+    ``"score"`` if it is the estimator's own score and none of the usual ones; None for anything
+    else, and for metrics with further arguments.
     """
     if isinstance(scorer, _PassthroughScorer):
         method = getattr(type(estimator), "score", None)
         usual = {RegressorMixin.score: r2_score, ClassifierMixin.score: accuracy_score}
-        return usual.get(method, "score")
+        return (usual[method], 1, "predict") if method in usual else "score"
     if isinstance(scorer, _BaseScorer) and not scorer._kwargs:
-        return scorer._score_func
+        looks_at = scorer._response_method
+        first = looks_at if isinstance(looks_at, str) else next(iter(looks_at))
+        return scorer._score_func, scorer._sign, first
     return None
 
 
-def asks_for_sample_weight(step: Any) -> bool:
-    """Tell whether metadata routing hands sample weights to the fit of a step of a pipeline."""
+def name_of_sample_weight(step: Any) -> str | None:
+    """Return under which name metadata routing hands sample weights to the fit of a step."""
     if not get_config().get("enable_metadata_routing"):
-        return False
-    return step.get_metadata_routing().fit.requests.get("sample_weight") is True
+        return None
+    asked = step.get_metadata_routing().fit.requests.get("sample_weight")
+    return "sample_weight" if asked is True else asked if isinstance(asked, str) else None
 
 
 class SearchContext:

@@ -33,8 +33,8 @@ _BANDWIDTH = 0.1
 # Chance that a category is drawn anew, times the root of the number of observations.
 _REDRAW = 0.5
 
-# Weight of the prior in each density, in parts of an average point's, over the number of parameters.
-# With few of them the good points are soon all on one hill, and others would never be drawn again.
+# Weight of the prior in each density, in parts of an average point's, over the number of
+# parameters. With few of them the good points are soon all on one hill, and others would never be drawn again.
 _PRIOR = 4.0
 
 # Share that the marginal densities have beside the joint one: what a parameter does by itself is

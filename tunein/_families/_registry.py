@@ -7,6 +7,7 @@ parameters. It may polish the fit first: a hypergradient is right only at the in
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -240,15 +241,23 @@ def register(
 
 
 def rule_of(estimator: Any) -> Rule | None:
-    """Return the rule of an estimator's class, or of one that it inherits ``fit`` from.
+    """Return the rule of an estimator's class, or of one that it fits and predicts like.
 
     A subclass with a fit of its own may have another optimum: a wrong gradient would say nothing.
     """
     cls: Any = type(estimator)
     for base in cls.__mro__:
         if base in _RULES:
-            return _RULES[base] if cls.fit is base.fit else None
+            return _RULES[base] if all(_inherits(cls, base, name) for name in _ANSWERS) else None
     return None
+
+
+# What a rule speaks for.
+_ANSWERS = ("fit", "predict", "predict_proba", "decision_function")
+
+
+def _inherits(cls: type, base: type, name: str) -> bool:
+    return inspect.getattr_static(cls, name, None) is inspect.getattr_static(base, name, None)
 
 
 def plain(X: Any) -> Any:
