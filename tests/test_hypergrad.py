@@ -310,7 +310,7 @@ def test_a_valley_in_a_wide_plain_is_found_from_everywhere(model, name, start):
     found = search(model, space, scoring=scoring).fit(*data)
     grid = {name: np.logspace(-3, 2, 26)}
     best = GridSearchCV(model, grid, scoring=scoring, cv=3).fit(*data).best_score_
-    assert found.best_score_ >= best * 1.01  # scores are negative
+    assert found.best_score_ >= best * 1.02  # scores are negative, and liblinear's are noisy
     assert len(found.history_) <= 20
 
 

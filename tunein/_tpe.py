@@ -34,7 +34,8 @@ _BANDWIDTH = 0.1
 _REDRAW = 0.5
 
 # Weight of the prior in each density, in parts of an average point's, over the number of
-# parameters. With few of them the good points are soon all on one hill, and others would never be drawn again.
+# parameters. With few of them the good points are soon all on one hill, and others would never be
+# drawn again.
 _PRIOR = 4.0
 
 # Share that the marginal densities have beside the joint one: what a parameter does by itself is

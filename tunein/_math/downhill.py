@@ -38,6 +38,9 @@ _HARDLY = 0.5
 # Part of a line that is looked at before it is left.
 _LOOKED_AT = 0.5
 
+# Ends of a valley that are farther apart may hide its bottom.
+_WIDE = 0.25
+
 # Radius of the trust region: first, least and most.
 _RADIUS, _LEAST_RADIUS, _MOST_RADIUS = 0.25, 0.01, 1.0
 
@@ -111,8 +114,9 @@ def line_step(points: Array, z: Array, slopes: Array, flats: Array, j: int, tol:
     options = [_not_creeping(here, g, option) for option in options]
     sought = [(value, place) for value, place in options if value < best]
     value, place = min(sought, default=(best, float(here[int(z.argmin())])))
-    if best - value <= tol and (unseen := _unseen(x)) is not None:
-        value, place = -math.inf, unseen
+    if best - value <= tol:
+        unseen = _unseen(x) or _doubtful(here, g, int(z.argmin()))
+        value, place = (value, place) if unseen is None else (-math.inf, unseen)
     point = points[0].copy()
     point[j] = place
     return Step(point, best - value, {})
@@ -128,6 +132,19 @@ def _unseen(x: Array) -> float | None:
     if missing <= 1e-9:
         return None
     return min(high + missing, 1.0) if 1 - high > low else max(low - missing, 0.0)
+
+
+def _doubtful(x: Array, g: Array, best: int) -> float | None:
+    """Return the middle of a wide valley that was seen from its ends alone, if the best is one.
+
+    On the plain before a valley the slope is almost nothing, and a cubic believes to be there.
+    """
+    near, ahead = (best - 1, best + 1) if g[best] < 0 else (best + 1, best - 1)
+    if not 0 <= ahead < len(x) or g[ahead] * g[best] >= 0:
+        return None
+    is_wide = abs(x[ahead] - x[best]) > _WIDE
+    is_alone = not 0 <= near < len(x) or abs(x[near] - x[best]) > _WIDE
+    return float(x[best] + x[ahead]) / 2 if is_wide and is_alone else None
 
 
 def _cubic(a: float, b: float, z: Array, g: Array) -> tuple[float, float]:
