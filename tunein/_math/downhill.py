@@ -115,7 +115,8 @@ def line_step(points: Array, z: Array, slopes: Array, flats: Array, j: int, tol:
     sought = [(value, place) for value, place in options if value < best]
     value, place = min(sought, default=(best, float(here[int(z.argmin())])))
     if best - value <= tol:
-        unseen = _unseen(x) or _doubtful(here, g, int(z.argmin()))
+        unseen = _unseen(x)
+        unseen = _doubtful(here, g, int(z.argmin())) if unseen is None else unseen
         value, place = (value, place) if unseen is None else (-math.inf, unseen)
     point = points[0].copy()
     point[j] = place
