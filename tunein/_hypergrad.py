@@ -109,10 +109,11 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
 
     One continuous parameter is descended by cubic interpolation, several by a Gaussian process
     that is told slopes beside values, within a trust region. Where that promises less than `tol`,
-    and nowhere else more is to be expected, the search ends; if the loss is a proxy, or not all
-    parameters have slopes, what is left of `n_iter` goes to the scores themselves. Where there are
-    hypergradients, `cv_results_` has two more columns: ``loss``, and ``grad_norm``, the length of
-    its gradient on the unit cube; NaN for candidates without.
+    and nowhere else more is to be expected, the search ends; if the loss is a proxy, what is left
+    of `n_iter` goes to the scores themselves. If not all parameters have slopes, every other
+    candidate does, and the search does not end before `n_iter`. Where there are hypergradients,
+    `cv_results_` has two more columns: ``loss``, and ``grad_norm``, the length of its gradient on
+    the unit cube; NaN for candidates without.
 
     Where no parameter has a hypergradient, the point of the best mean of the Gaussian process of
     `BayesSearchCV` is tried, and if that promises nothing, the one of the largest expected
@@ -239,8 +240,11 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         if job.probe is None or not known.hypergradients or known.n_asked < len(job.design):
             return super()._next_point(job, known, rng)
         if known.note is None or "descended" not in known.note:
-            if len(known.units) - 1 not in known.hypergradients and is_telling(known.scores):
-                # The last candidate tells no slope; to go on by slopes would be to repeat it.
+            lost = len(known.units) - 1 not in known.hypergradients
+            hedges = not job.probe.is_complete and known.n_asked % 2 == 1
+            if (lost or hedges) and is_telling(known.scores):
+                # If the last candidate told no slope, to go on by slopes would be to repeat it; and
+                # where slopes tell a part of the story only, every other step goes by the scores.
                 point, note = self._ask(job.space, known, rng)
                 return point, note
             step: tuple[Array, Mapping[str, Any] | None] | None
@@ -300,6 +304,8 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         units = known.units[seen.rows]
         best = units[np.argsort(seen.z, kind="stable")[:_N_BEST]]
         point = maximise(acquisition, space, best, known.tried, rng)
+        if seen.in_box and len(seen.z) < 2 * len(seen.free) + 1:
+            return _farthest(space, known, rng), note  # too little was seen to expect nothing
         promise = float(np.exp(acquisition(space.features(point[None]))[0]))
         enough = max(self.tol, _WORTH_A_JOURNEY) if seen.in_box else self.tol
         if promise <= enough or Space.key(point) in known.tried:
