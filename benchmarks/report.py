@@ -315,7 +315,7 @@ def duel(regrets: Regrets, tasks: list[str], budget: int, ours: str) -> str:
     others = [
         m
         for m in points
-        if m not in ("bayes", "tpe", "random") and (ours != "tpe" or m in OTHER_TPE)
+        if m not in ("bayes", "tpe", "hypergrad", "random") and (ours != "tpe" or m in OTHER_TPE)
     ]
     if not others:
         return ""

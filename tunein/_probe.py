@@ -72,7 +72,9 @@ class Differentiable:
     @classmethod
     def of(cls, space: Space, estimator: Any) -> Differentiable:
         """Look at points of the space."""
-        points = space.sample(np.random.default_rng(0), _N_LOOKED_AT)
+        # Numbers do not change which estimator it is, nor how it is set.
+        is_plain = all(n == 1 or kind == "continuous" for n, kind in _coordinates(space))
+        points = space.sample(np.random.default_rng(0), 1 if is_plain else _N_LOOKED_AT)
         exact: set[str] = set()
         missing: set[str] = set()
         rules: list[Rule] = []
@@ -105,6 +107,10 @@ class Differentiable:
         if not self.exact:
             return f"{name} has none for {sorted(self.missing)}."
         return f"{sorted(self.missing)} of {name} have none, or not everywhere."
+
+
+def _coordinates(space: Space) -> list[tuple[float, str]]:
+    return list(zip(space.n_levels, space.kinds, strict=True))
 
 
 def descended(
