@@ -1,4 +1,4 @@
-"""Quickstart: three searches, one pipeline, the same budget.
+"""Quickstart: four searches, one pipeline, the same budget.
 
 Tunes a pipeline with swapped steps and mixed hyperparameters on scikit-learn's digits, with
 ``RandomizedSearchCV`` and with the searches of tunein, over several seeds, and prints what each
@@ -20,7 +20,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
 
-from tunein import BayesSearchCV, TPESearchCV
+from tunein import BayesSearchCV, HyperGradSearchCV, TPESearchCV
 
 N_ITER, SEEDS = 40, range(4)
 
@@ -77,7 +77,7 @@ def main():
     """Run all searches and print the table."""
     X, y = load_digits(return_X_y=True)
     X, X_test, y, y_test = train_test_split(X, y, train_size=600, stratify=y, random_state=0)
-    classes = [RandomizedSearchCV, TPESearchCV, BayesSearchCV]
+    classes = [RandomizedSearchCV, TPESearchCV, BayesSearchCV, HyperGradSearchCV]
     rows = {search_class: [] for search_class in classes}
     for seed in SEEDS:
         for search_class in classes:
