@@ -364,6 +364,16 @@ def test_weights_reach_the_loss():
     np.testing.assert_allclose(one.cv_results_["loss"], two.cv_results_["loss"], rtol=1e-8)
 
 
+def test_weights_of_transformers_behind_a_tuned_one_are_not_overlooked():
+    model = make_pipeline(Nystroem(n_components=10, random_state=0), StandardScaler(), Ridge())
+    space = {"nystroem__gamma": loguniform(1e-3, 1), "ridge__alpha": WIDE}
+    weights = np.random.default_rng(0).random(len(y))
+    with pytest.warns(HypergradientWarning, match="parameters of fit"):
+        found = search(model, space, n_iter=4).fit(X, y, standardscaler__sample_weight=weights)
+    assert found.gradient_ == "surrogate"
+    assert search(model, space, n_iter=4).fit(X, y, ridge__sample_weight=weights).loss_ == "r2"
+
+
 # ---------------------------------------------------------------------- in parallel
 
 

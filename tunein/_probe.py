@@ -199,6 +199,11 @@ class FoldProbe:
         """Return it, or why there is none."""
         if final_rule(estimator) is None:  # one of another branch, of which none is expected
             return None, None
+        if self._fits_front_with(estimator, fit_params):
+            return None, (
+                "NoHypergradient: transformers that are fitted without parameters of fit, such as "
+                f"weights; got {sorted(fit_params)}"
+            )
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # polishing is ours to check
@@ -214,6 +219,14 @@ class FoldProbe:
         if not np.isfinite([found.loss, *found.gradient.values()]).all():
             return None, "the loss or its derivative is not finite"
         return replace(found, inputs=None), None
+
+    def _fits_front_with(self, estimator: Any, fit_params: Mapping[str, Any]) -> bool:
+        """Tell whether parameters of fit reach transformers whose slopes are asked for."""
+        if not isinstance(estimator, Pipeline):
+            return False
+        last = f"{estimator.steps[-1][0]}__"
+        is_front = any(not name.startswith(last) for name in self.names)
+        return is_front and any(not key.startswith(last) for key in fit_params)
 
 
 def _samples(estimator: Any, X: Any, y: Any, rows: Any, train: Any, sample_weight: Any) -> Samples:
