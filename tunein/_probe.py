@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 
 from tunein._families import (
     LOSSES,
+    Chain,
     HyperGradient,
     Loss,
     Rule,
@@ -246,10 +247,7 @@ def _weight_of_fit(estimator: Any, fit_params: Mapping[str, Any]) -> Any:
     """Return the sample weights that reach the fit of the last step; None if none do."""
     if not isinstance(estimator, Pipeline):
         return fit_params.get("sample_weight")
-    prefix, last = "", estimator
-    while isinstance(last, Pipeline):
-        name, last = last.steps[-1]
-        prefix += f"{name}__"
-    own = fit_params.get(f"{prefix}sample_weight")
-    routed = name_of_sample_weight(last)
+    chain = Chain.of(estimator)
+    own = fit_params.get(f"{chain.prefix}sample_weight")
+    routed = name_of_sample_weight(chain.last)
     return fit_params.get(routed) if own is None and routed else own

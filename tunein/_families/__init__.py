@@ -10,11 +10,12 @@ from tunein._families._registry import (
     Samples,
     rule_of,
 )
-from tunein._families.chain import active_names, final_rule, hypergradient
+from tunein._families.chain import Chain, active_names, final_rule, hypergradient
 from tunein._families.check import check_hypergradient, register_hypergradient
 
 __all__ = [
     "LOSSES",
+    "Chain",
     "HyperGradient",
     "Loss",
     "NoHypergradient",

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize
 
-from tunein._math.gp import _at_centre, squared_distances
+from tunein._math.gp import _at_centre, _free, squared_distances
 from tunein._math.losses import Array
 
 # Priors of log-hyperparameters, mean and spread, and their bounds: lengthscales; the noise of
@@ -81,7 +81,7 @@ class SlopedGaussianProcess:
         start: Array | None = None,
     ) -> None:
         self._kinds, self._n_levels = kinds, n_levels
-        self.free = np.flatnonzero(np.array(n_levels) > 1)
+        self.free = _free(n_levels)
         self.x = x
         observed = np.isfinite(slopes[:, self.free]).T  # (g, n)
         self._rows = np.concatenate([np.ones((1, len(x)), dtype=bool), observed]).ravel()
@@ -89,11 +89,9 @@ class SlopedGaussianProcess:
         self._ones = (np.arange(len(self._y)) < len(x)).astype(np.float64)
         self._own = self._distances(x)
         self.theta = self._fit(start)
-        precision, noise = self._unpack(self.theta)
-        K = self._kernel(*self._own, precision)[self._rows][:, self._rows]
-        K[np.diag_indices_from(K)] += noise
+        self._precision, noise = self._unpack(self.theta)
+        K = self._covariance(self._precision, noise)
         self._factor, self._alpha, self._mean, self._s2 = self._condition(K)
-        self._precision = precision
 
     def _distances(self, z: Array) -> tuple[Array, Array]:
         """Return D and d between z (m, c) and the points, both (m, n, g)."""
@@ -125,6 +123,12 @@ class SlopedGaussianProcess:
         i = np.arange(g)
         K[1 + i, :, 1 + i] += A * precision[:, None, None]
         return K.reshape((1 + g) * m, (1 + g) * n)
+
+    def _covariance(self, precision: Array, noise: Array) -> Array:
+        """Return K / s2 of the observations, of shape (N, N)."""
+        K = self._kernel(*self._own, precision)[self._rows][:, self._rows]
+        K[np.diag_indices_from(K)] += noise
+        return np.asarray(K)
 
     def _condition(self, K: Array) -> tuple[tuple[Array, bool], Array, float, float]:
         """Return the factor of K, K^-1 (y - mean), the mean and the signal variance."""
@@ -159,8 +163,7 @@ class SlopedGaussianProcess:
         """Return minus the log evidence, up to a constant, and its gradient."""
         precision, noise = self._unpack(theta)
         g, n, rows = len(precision), len(self.x), self._rows
-        K = self._kernel(*self._own, precision)[rows][:, rows]
-        K[np.diag_indices_from(K)] += noise
+        K = self._covariance(precision, noise)
         try:
             factor, alpha, _, s2 = self._condition(K)
         except np.linalg.LinAlgError:
