@@ -28,6 +28,8 @@ RANKS = {
     "tunein._families": 1,
     "tunein._history": 2,
     "tunein._evaluation": 3,
+    "tunein._racing": 3,
+    "tunein._results": 3,
     "tunein._surrogate": 3,
     "tunein._probe": 3,
     "tunein._search": 4,

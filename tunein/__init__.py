@@ -5,12 +5,14 @@ from tunein._dimensions import Categorical, Choice, Integer, Real
 from tunein._families import HyperGradient, check_hypergradient, register_hypergradient
 from tunein._hypergrad import HyperGradSearchCV
 from tunein._penalties import PerFeaturePenalty
+from tunein._racing import FoldRace
 from tunein._tpe import TPESearchCV
 
 __all__ = [
     "BayesSearchCV",
     "Categorical",
     "Choice",
+    "FoldRace",
     "HyperGradSearchCV",
     "HyperGradient",
     "Integer",

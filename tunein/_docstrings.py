@@ -60,7 +60,11 @@ return_train_score : bool, default=False
 initial_params : list of dict, default=None
     Candidates to try first, each with all parameters of the space, or of one of its branches.
     Before them, the estimator's own current values are tried if the space contains them. Both
-    count towards `n_iter`."""
+    count towards `n_iter`.
+
+racing : FoldRace or None, default=None
+    Drops candidates that, going by their first folds, will not be the best. None runs every fold
+    of every candidate."""
 
 _ATTRIBUTES = """\
 cv_results_ : dict of numpy (masked) ndarrays

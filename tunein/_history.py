@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tunein._dimensions import Array
 from tunein._families import HyperGradient
+from tunein._math.folds import FoldModel
 
 Origin: TypeAlias = Literal["default", "initial", "asked"]
 
@@ -71,7 +72,7 @@ class Score:
     no_hypergradient: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trial:
     """One candidate and what is known of it.
 
@@ -83,11 +84,14 @@ class Trial:
         Where it came from.
     scores : list of Score or None
         One a fold; None where the fold has not been run.
+    dropped : bool
+        Whether the folds that it lacks will never be run.
     """
 
     number: int
     proposal: Proposal
     scores: list[Score | None] = field(repr=False)
+    dropped: bool = False
 
     @property
     def params(self) -> dict[str, Any]:
@@ -95,9 +99,19 @@ class Trial:
         return self.proposal.params
 
     @property
-    def closed(self) -> bool:
+    def complete(self) -> bool:
         """Whether every fold has a score."""
         return None not in self.scores
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more will be learned of it."""
+        return self.dropped or self.complete
+
+    @property
+    def run(self) -> list[int]:
+        """The folds that have a score."""
+        return [fold for fold, score in enumerate(self.scores) if score is not None]
 
     @property
     def hypergradient(self) -> HyperGradient | None:
@@ -116,7 +130,8 @@ class Known:
         Closed trials.
     fold_scores : ndarray of shape (n, n_folds)
         Their scores on the driving metric, greater is better; NaN where a fit failed or the
-        score is not finite.
+        score is not finite. Those of folds that were not run are what the folds run lead one to
+        expect.
     pending : ndarray of shape (n_pending, n_coordinates)
         Trials without a full score so far.
     tried : set of bytes
@@ -127,6 +142,8 @@ class Known:
         The newest note of a method.
     hypergradients : mapping of int to HyperGradient
         Of those closed trials, by row of `units`, that have one.
+    n_run : ndarray of shape (n,) or None
+        How many folds were run of each; None for all.
     """
 
     units: Array
@@ -136,6 +153,7 @@ class Known:
     n_asked: int
     note: Mapping[str, Any] | None
     hypergradients: Mapping[int, HyperGradient] = field(default_factory=dict)
+    n_run: NDArray[np.intp] | None = None
 
     @property
     def scores(self) -> Array:
@@ -169,12 +187,12 @@ class History:
         self.n_asked = 0
         self._note: Mapping[str, Any] | None = None
         self._tried: set[bytes] = set()
-        self._n_missing: list[int] = []
         self._hypergradients: dict[int, HyperGradient] = {}
         self._first_open = 0
         # Rows are appended by doubling, so that a look at the record costs no copy of it.
         self._units = np.empty((16, n_coordinates))
         self._fold_scores = np.empty((16, n_folds))
+        self._run = np.zeros((16, n_folds), dtype=bool)
         self._closed = np.zeros(16, dtype=bool)
 
     def __len__(self) -> int:
@@ -184,7 +202,7 @@ class History:
         return iter(self.trials)
 
     def __repr__(self) -> str:
-        done = int(self._closed[: len(self)].sum())
+        done = int(self._run[: len(self)].all(axis=1).sum())
         return f"History({len(self)} trials of {self.n_folds} folds, {done} complete)"
 
     @property
@@ -203,13 +221,14 @@ class History:
         if number == len(self._units):
             self._units = _doubled(self._units)
             self._fold_scores = _doubled(self._fold_scores)
+            self._run = _doubled(self._run)
             self._closed = _doubled(self._closed)
         self._units[number] = proposal.unit
         self._fold_scores[number] = np.nan
+        self._run[number] = False
         self._closed[number] = False
         trial = Trial(number, proposal, [None] * self.n_folds)
         self.trials.append(trial)
-        self._n_missing.append(self.n_folds)
         self._tried.add(proposal.unit.tobytes())
         self.n_asked += proposal.origin == "asked"
         self._note = self._note if proposal.note is None else proposal.note
@@ -219,12 +238,24 @@ class History:
         """Append what trial `number` got on `fold`."""
         if self.trials[number].scores[fold] is not None:
             raise ValueError(f"Trial {number} has a score on fold {fold} already.")
-        self.trials[number].scores[fold] = score
+        trial = self.trials[number]
+        trial.scores[fold] = score
         self._fold_scores[number, fold] = self._driving(score)
-        self._n_missing[number] -= 1
-        self._closed[number] = self._n_missing[number] == 0
-        if self._closed[number] and (mean := self.trials[number].hypergradient):
-            self._hypergradients[number] = mean
+        self._run[number, fold] = True
+        if trial.complete:
+            self._close(trial)
+            if mean := trial.hypergradient:
+                self._hypergradients[number] = mean
+
+    def drop(self, number: int) -> None:
+        """Append that trial `number` will be given no more folds."""
+        if self._closed[number]:
+            raise ValueError(f"Trial {number} is closed already.")
+        self.trials[number].dropped = True
+        self._close(self.trials[number])
+
+    def _close(self, trial: Trial) -> None:
+        self._closed[trial.number] = True
         while self._first_open < len(self) and self._closed[self._first_open]:
             self._first_open += 1
 
@@ -249,15 +280,38 @@ class History:
         """
         n = len(self)
         closed = self._closed[:n] if upto is None else np.arange(n) < upto
+        fold_scores, run = self._fold_scores[:n][closed], self._run[:n][closed]
+        partial = not run.all()
         return Known(
             units=self._units[:n][closed],
-            fold_scores=self._fold_scores[:n][closed],
+            fold_scores=FoldModel.of(fold_scores, run).completed if partial else fold_scores,
             pending=self._units[:n][~closed],
             tried=self._tried,
             n_asked=self.n_asked,
             note=self._note,
             hypergradients=self._of_closed(closed) if self._hypergradients else {},
+            n_run=run.sum(axis=1) if partial else None,
         )
+
+    def chance(self, number: int, upto: int | None = None) -> float:
+        """Return how likely the mean of trial `number` over all folds will be the best.
+
+        Parameters
+        ----------
+        number : int
+            A trial with some scores.
+        upto : int or None
+            As in `known`.
+        """
+        n = len(self)
+        rivals = self._closed[:n].copy() if upto is None else np.arange(n) < upto
+        rivals[number] = False
+        rows = np.append(np.flatnonzero(rivals), number)
+        run = self._run[rows]
+        model = FoldModel.of(self._fold_scores[rows], run)
+        whole = model.completed[:-1][run[:-1].all(axis=1)].mean(axis=1)
+        best = np.max(whole, where=np.isfinite(whole), initial=-np.inf)
+        return model.chance(-1, int(run[-1].sum()), float(best))
 
     def _of_closed(self, closed: NDArray[np.bool_]) -> dict[int, HyperGradient]:
         return {

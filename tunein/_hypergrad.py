@@ -22,6 +22,7 @@ from tunein._math.downhill import has_one_valley, line_step, region_step
 from tunein._math.gp import squared_distances
 from tunein._math.slopes import SlopedGaussianProcess
 from tunein._probe import Differentiable, FoldProbe, descended
+from tunein._racing import FoldRace
 from tunein._search import BaseSequentialSearchCV, Job, is_telling
 from tunein._sklearn import IntervalConstraint, OptionsConstraint, on_one_blas_thread
 from tunein._space import Space
@@ -162,6 +163,7 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         error_score: Any = np.nan,
         return_train_score: bool = False,
         initial_params: list[dict[str, Any]] | None = None,
+        racing: FoldRace | None = None,
         gradient: str = "auto",
         loss: str = "auto",
         tol: float = 1e-4,
@@ -180,6 +182,7 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
             error_score=error_score,
             return_train_score=return_train_score,
             initial_params=initial_params,
+            racing=racing,
         )
         self.gradient = gradient
         self.loss = loss
@@ -329,7 +332,7 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
     def _publish(self, job: Job, history: History, stop_reason: str) -> None:
         super()._publish(job, history, stop_reason)
         used = job.probe if any(trial.hypergradient for trial in history) else None
-        lost = any(trial.closed and not trial.hypergradient for trial in history)
+        lost = any(trial.complete and not trial.hypergradient for trial in history)
         kind = "exact" if used is not None and used.is_complete and not lost else "mixed"
         self.gradient_ = "surrogate" if used is None else kind
         self.loss_ = None if used is None else used.loss.name
@@ -449,7 +452,7 @@ def _warn_of_lost(job: Job, history: History) -> None:
     reasons = [
         next((s.no_hypergradient for s in trial.scores if s and s.no_hypergradient), None)
         for trial in history
-        if trial.closed and trial.hypergradient is None
+        if trial.complete and trial.hypergradient is None
     ]
     told = [reason for reason in reasons if reason]
     if told:

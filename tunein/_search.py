@@ -6,7 +6,6 @@ import math
 import numbers
 import time
 from abc import abstractmethod
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -18,9 +17,11 @@ from sklearn.utils import check_random_state, get_tags, indexable
 
 from tunein._dimensions import Array, same_value
 from tunein._evaluation import Evaluation, Evaluator, evaluate_fold
-from tunein._history import History, Known, Proposal, Score, Trial
+from tunein._history import History, Known, Proposal, Trial
 from tunein._math.design import sobol
 from tunein._math.scores import merge_ties
+from tunein._racing import Agenda, EveryFold, FoldRace
+from tunein._results import blank, fold_results, with_stand_ins
 from tunein._sklearn import (
     BaseSearchCV,
     IntervalConstraint,
@@ -45,6 +46,7 @@ class Job:
     seed: int
     is_seeded: bool
     context: SearchContext
+    race: EveryFold
 
     @property
     def probe(self) -> Any:
@@ -66,6 +68,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         "n_iter": [IntervalConstraint(numbers.Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
         "initial_params": [list, tuple, None],
+        "racing": [FoldRace, None],
     }
 
     def __init__(
@@ -84,6 +87,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         error_score: Any = np.nan,
         return_train_score: bool = False,
         initial_params: list[dict[str, Any]] | None = None,
+        racing: FoldRace | None = None,
     ) -> None:
         super().__init__(
             estimator=estimator,
@@ -100,6 +104,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         self.n_iter = n_iter
         self.random_state = random_state
         self.initial_params = initial_params
+        self.racing = racing
 
     # ------------------------------------------------------------------ what a method answers
 
@@ -238,6 +243,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             seed=seed,
             is_seeded=self.random_state is not None,
             context=context,
+            race=self.racing or EveryFold(),
         )
 
     def _driving_metric(self, scorers: Any) -> str | None:
@@ -276,28 +282,28 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
                 f"totalling {n_folds * job.n_candidates} fits"
             )
         job.context.begin_search(n_folds * job.n_candidates)
-        waiting: deque[tuple[int, int]] = deque()
         evaluation = Evaluation(self.n_jobs, self.pre_dispatch)
         with evaluation as evaluator:
-            lookback = self._lookback(evaluation.n_workers_asked, n_folds, job.probe)
+            n_at_once = job.race.n_at_once(n_folds)
+            lookback = self._lookback(evaluation.n_workers_asked, n_at_once, job.probe)
+            agenda = Agenda(job.race, history, lookback if job.is_seeded else None)
             stop_reason: str | None = None
             while True:
                 while evaluator.n_running < evaluator.capacity:
-                    may_open = not (waiting or stop_reason)
+                    may_open = not (agenda.waiting or stop_reason)
                     if may_open and self._may_open(job, history, lookback):
                         proposal = self._propose(job, history, lookback)
                         if isinstance(proposal, str):
                             stop_reason = proposal
                             continue
-                        trial = history.open(proposal)
-                        waiting.extend((trial.number, fold) for fold in range(n_folds))
-                    if not waiting:
+                        agenda.grant(history.open(proposal))
+                    if not agenda.waiting:
                         break
-                    self._submit(job, history, evaluator, *waiting.popleft())
+                    self._submit(job, history, evaluator, *agenda.waiting.popleft())
                 if not evaluator.n_running:
                     break
                 (number, fold), score = evaluator.next()
-                history.record(number, fold, score)
+                agenda.record(number, fold, score)
         job.context.end_search()
         if stop_reason:
             return stop_reason
@@ -365,11 +371,14 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
 
     def _select(self, history: History, scorers: Any, refit_metric: str) -> None:
         """Set ``cv_results_`` and the best of it, exactly as ``BaseSearchCV`` does."""
-        complete = [trial for trial in history if trial.closed]
-        out = [_as_sklearn(score) for trial in complete for score in trial.scores if score]
+        trials = [trial for trial in history if trial.closed]
+        out = fold_results(trials, self.error_score)
         _warn_or_raise_about_fit_failures(out, self.error_score)
-        _shape_alike(out, self.error_score)
-        results = self._format_results([trial.params for trial in complete], self.n_splits_, out)
+        results = self._format_results(
+            [trial.params for trial in trials], self.n_splits_, with_stand_ins(trials, out)
+        )
+        if any(trial.dropped for trial in trials):
+            blank(results, trials)
         first = out[0]["test_scores"]
         self.multimetric_ = isinstance(first, dict)
         if callable(self.scoring) and self.multimetric_:
@@ -381,7 +390,9 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
                 self.best_score_ = results[f"mean_test_{refit_metric}"][self.best_index_]
             self.best_params_ = results["params"][self.best_index_]
         self.scorer_ = getattr(scorers, "_scorers", scorers)
-        results.update(self._more_columns(complete))
+        results.update(self._more_columns(trials))
+        if self.racing is not None:
+            results["n_splits_run"] = np.array([len(trial.run) for trial in trials])
         self.cv_results_ = results
 
     def _conclude(self, job: Job, history: History) -> None:
@@ -446,31 +457,3 @@ def _first_free(
         ):
             return [Proposal(unit, own, origin)]
     return []
-
-
-def _shape_alike(out: list[dict[str, Any]], error_score: float) -> None:
-    """Give every result the metrics of the first that has several.
-
-    A callable's metrics are known only once it has returned, so a failure before is one number.
-    """
-    for key in ("test_scores", "train_scores"):
-        scores = [result.get(key) for result in out]
-        names = next((list(score) for score in scores if isinstance(score, dict)), None)
-        if names is None:
-            continue
-        for result, score in zip(out, scores, strict=True):
-            found = score if isinstance(score, dict) else {}
-            result[key] = {name: found.get(name, error_score) for name in names}
-
-
-def _as_sklearn(score: Score) -> dict[str, Any]:
-    result = {
-        "test_scores": score.test,
-        "fit_time": score.fit_time,
-        "score_time": score.score_time,
-        "n_test_samples": score.n_test_samples,
-        "fit_error": score.error,
-    }
-    if score.train is not None:
-        result["train_scores"] = score.train
-    return result
