@@ -64,7 +64,14 @@ initial_params : list of dict, default=None
 
 racing : FoldRace or None, default=None
     Drops candidates that, going by their first folds, will not be the best. None runs every fold
-    of every candidate."""
+    of every candidate.
+
+checkpoint : str or os.PathLike, default=None
+    Path of a journal, in which every score is written down as it comes. `fit` begins it, or goes on
+    from what it holds if it is of the same search on the same data, so that a search that was cut
+    short is resumed, and a finished one continued with a larger `n_iter`. ``{fingerprint}`` in the
+    path is replaced by digits that are those of this search and data alone, for searches within
+    ``cross_val_score``."""
 
 _ATTRIBUTES = """\
 cv_results_ : dict of numpy (masked) ndarrays

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,6 +162,19 @@ class Known:
         return np.asarray((self.fold_scores / self.fold_scores.shape[1]).sum(axis=1))
 
 
+class Follower(Protocol):
+    """Is told of what was appended to a record, as it is."""
+
+    def opened(self, trial: Trial) -> None:
+        """Hear of a trial that was opened."""
+
+    def recorded(self, trial: Trial, fold: int, score: Score) -> None:
+        """Hear of a score."""
+
+    def dropped(self, trial: Trial) -> None:
+        """Hear of a trial that is given no more folds."""
+
+
 class History:
     """Everything that happened in a search, in order.
 
@@ -189,6 +202,7 @@ class History:
         self._tried: set[bytes] = set()
         self._hypergradients: dict[int, HyperGradient] = {}
         self._first_open = 0
+        self._follower: Follower | None = None
         # Rows are appended by doubling, so that a look at the record costs no copy of it.
         self._units = np.empty((16, n_coordinates))
         self._fold_scores = np.empty((16, n_folds))
@@ -204,6 +218,16 @@ class History:
     def __repr__(self) -> str:
         done = int(self._run[: len(self)].all(axis=1).sum())
         return f"History({len(self)} trials of {self.n_folds} folds, {done} complete)"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_follower": None}
+
+    def follow(self, follower: Follower | None) -> None:
+        """Tell `follower`, and nobody else, of what is appended from now on.
+
+        It is in the record before: whatever the follower raises, nothing is lost.
+        """
+        self._follower = follower
 
     @property
     def n_closed_in_row(self) -> int:
@@ -232,6 +256,8 @@ class History:
         self._tried.add(proposal.unit.tobytes())
         self.n_asked += proposal.origin == "asked"
         self._note = self._note if proposal.note is None else proposal.note
+        if self._follower:
+            self._follower.opened(trial)
         return trial
 
     def record(self, number: int, fold: int, score: Score) -> None:
@@ -246,6 +272,8 @@ class History:
             self._close(trial)
             if mean := trial.hypergradient:
                 self._hypergradients[number] = mean
+        if self._follower:
+            self._follower.recorded(trial, fold, score)
 
     def drop(self, number: int) -> None:
         """Append that trial `number` will be given no more folds."""
@@ -253,6 +281,8 @@ class History:
             raise ValueError(f"Trial {number} is closed already.")
         self.trials[number].dropped = True
         self._close(self.trials[number])
+        if self._follower:
+            self._follower.dropped(self.trials[number])
 
     def _close(self, trial: Trial) -> None:
         self._closed[trial.number] = True

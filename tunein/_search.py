@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,7 +19,10 @@ from sklearn.utils import check_random_state, get_tags, indexable
 
 from tunein._dimensions import Array, same_value
 from tunein._evaluation import Evaluation, Evaluator, evaluate_fold
+from tunein._events import Replay
+from tunein._fingerprint import Fingerprint
 from tunein._history import History, Known, Proposal, Trial
+from tunein._journal import CheckpointError, Journal
 from tunein._math.design import sobol
 from tunein._math.scores import merge_ties
 from tunein._racing import Agenda, EveryFold, FoldRace
@@ -69,6 +74,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         "random_state": ["random_state"],
         "initial_params": [list, tuple, None],
         "racing": [FoldRace, None],
+        "checkpoint": [str, os.PathLike, None],
     }
 
     def __init__(
@@ -88,6 +94,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         return_train_score: bool = False,
         initial_params: list[dict[str, Any]] | None = None,
         racing: FoldRace | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(
             estimator=estimator,
@@ -105,6 +112,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         self.random_state = random_state
         self.initial_params = initial_params
         self.racing = racing
+        self.checkpoint = checkpoint
 
     # ------------------------------------------------------------------ what a method answers
 
@@ -176,6 +184,10 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         TypeError, ValueError
             If a parameter is invalid, naming it, its value and what is accepted; or if every fit
             failed, with the failures.
+            Also if the file at `checkpoint` is another's, or damaged.
+        OSError
+            If the file at `checkpoint` cannot be opened, is being written by another process, or
+            takes no more; in that case, what had finished is kept as after Ctrl-C.
         KeyboardInterrupt
             After Ctrl-C; what had finished is kept in ``cv_results_``, ``best_params_`` and
             ``history_``.
@@ -188,11 +200,12 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         job = self._prepare(X, y, scorers, routed, context)
         history = History(len(job.folds), len(job.space.dimensions), self._driving_metric(scorers))
 
-        try:
-            stop_reason = self._run(job, history)
-        except (KeyboardInterrupt, SystemExit) as interrupt:
-            self._keep_finished(job, history, scorers, refit_metric, type(interrupt).__name__)
-            raise
+        with self._written_down(job, history, {"X": X, "y": y, "fit parameters": params}) as job:
+            try:
+                stop_reason = self._run(job, history)
+            except (KeyboardInterrupt, SystemExit, CheckpointError) as interrupt:
+                self._keep_finished(job, history, scorers, refit_metric, type(interrupt).__name__)
+                raise
         self._publish(job, history, stop_reason)
         self._select(history, scorers, refit_metric)
         if self.refit:
@@ -221,7 +234,6 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         probe = self._probe(space, scorers)
         given = self._given(space)[:n_candidates]
-        design_rng = np.random.default_rng(np.random.SeedSequence(seed))
         return Job(
             fixed={
                 "estimator": clone(self.estimator),
@@ -239,12 +251,34 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             space=space,
             n_candidates=n_candidates,
             given=given,
-            design=self._design(space, probe, len(given), design_rng)[:n_candidates],
+            design=self._first_points(space, probe, len(given), seed)[:n_candidates],
             seed=seed,
             is_seeded=self.random_state is not None,
             context=context,
             race=self.racing or EveryFold(),
         )
+
+    def _first_points(self, space: Space, probe: Any, n_given: int, seed: int) -> Array:
+        rng = np.random.default_rng(np.random.SeedSequence(seed))
+        return self._design(space, probe, n_given, rng)
+
+    @contextmanager
+    def _written_down(self, job: Job, history: History, data: dict[str, Any]) -> Iterator[Job]:
+        """Resume from the checkpoint, if there is one, and write down what follows."""
+        if self.checkpoint is None:
+            yield job
+            return
+        drawn = {"seed": job.seed, "folds": job.folds, "metric": history.metric}
+        fingerprint = Fingerprint.of(self, job.space, drawn, data)
+        with Journal.open(self.checkpoint, fingerprint, job.seed) as journal:
+            if journal.seed != job.seed:
+                job = self._reseeded(job, journal.seed)
+            journal.replay(Replay(history, job.space, job.given, job.n_candidates))
+            yield job
+
+    def _reseeded(self, job: Job, seed: int) -> Job:
+        points = self._first_points(job.space, job.probe, len(job.given), seed)
+        return replace(job, seed=seed, design=points[: job.n_candidates])
 
     def _driving_metric(self, scorers: Any) -> str | None:
         """Name the metric that the search improves; None for the only, or first, one returned."""
