@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -144,7 +145,7 @@ class Replay:
             if kind in event:
                 try:
                     bring_in(event)
-                except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+                except (KeyError, TypeError, ValueError, AttributeError) as error:
                     reason = f"{type(error).__name__}: {error}"
                     raise error if isinstance(error, Damage) else Damage(reason) from error
                 return
@@ -231,7 +232,7 @@ def _slope(value: Any) -> HyperGradient:
 
 
 def _scores(value: Any) -> Any:
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value:
         return {name: _number(one, "a score") for name, one in value.items()}
     return _number(value, "a score")
 
@@ -240,7 +241,8 @@ def _number(value: Any, what: str) -> Any:
     """Return a number as it was: whole ones and truth values stay what they are."""
     if isinstance(value, str) and value in _NO_NUMBERS:
         return _NO_NUMBERS[value]
-    if not isinstance(value, int | float):
+    is_beyond = isinstance(value, int) and abs(value) > sys.float_info.max
+    if not isinstance(value, int | float) or is_beyond:
         raise Damage(f"{what} is no number, but {value!r:.40}")
     return value
 

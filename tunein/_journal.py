@@ -78,7 +78,7 @@ class Journal:
         OSError
             If it cannot be opened, or is being written by another process.
         """
-        path = os.fspath(checkpoint).replace("{fingerprint}", fingerprint.digest)
+        path = os.fsdecode(checkpoint).replace("{fingerprint}", fingerprint.digest)
         journal = cls(path, _opened(path))
         try:
             _lock(journal._file, path)

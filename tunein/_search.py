@@ -200,7 +200,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         job = self._prepare(X, y, scorers, routed, context)
         history = History(len(job.folds), len(job.space.dimensions), self._driving_metric(scorers))
 
-        with self._written_down(job, history, {"X": X, "y": y, "fit parameters": params}) as job:
+        data = {"X": X, "y": y, **{f"fit's {name}": value for name, value in params.items()}}
+        with self._written_down(job, history, data) as job:
             try:
                 stop_reason = self._run(job, history)
             except (KeyboardInterrupt, SystemExit, CheckpointError) as interrupt:
@@ -274,6 +275,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             if journal.seed != job.seed:
                 job = self._reseeded(job, journal.seed)
             journal.replay(Replay(history, job.space, job.given, job.n_candidates))
+            if self.verbose > 0 and len(history):
+                print(f"{journal.path} holds {history!r}")
             yield job
 
     def _reseeded(self, job: Job, seed: int) -> Job:
