@@ -189,12 +189,12 @@ def test_cut_after_any_byte_a_search_goes_on_as_if_nothing_had_been(path, unsync
 
 def test_a_header_cut_after_any_byte_is_written_again(path, unsynced):
     fingerprint = Fingerprint({"cv": Part.of(5)})
-    with Journal.open(path, fingerprint, 3):
+    with Journal.open(path, fingerprint, 3, (2, None)):
         pass
     data = path.read_bytes()
     for n in range(len(data)):
         path.write_bytes(data[:n])
-        with Journal.open(path, fingerprint, 3) as journal:
+        with Journal.open(path, fingerprint, 3, (2, None)) as journal:
             assert journal.seed == 3
         assert path.read_bytes() == data
 
@@ -425,7 +425,7 @@ def test_a_fitted_search_holds_neither_file_nor_lock(path):
 
 
 def test_a_record_may_be_pickled_while_it_is_written_down(path):
-    with Journal.open(path, Fingerprint({}), 0) as journal:
+    with Journal.open(path, Fingerprint({}), 0, (3, None)) as journal:
         history = run("bayes").history_
         history.follow(journal)
         pickle.loads(pickle.dumps(history)).open(Proposal(np.array([0.5]), {}))
@@ -601,14 +601,19 @@ def test_a_damaged_line_is_named_and_left_as_it_is(number, line, reason, path):
     assert path.read_bytes() == data
 
 
+HEADER = (
+    b'{"tunein":"journal","format":1,"versions":{},"seed":7,"folds":3,"metric":null,"search":{}}'
+)
+
+
 @pytest.mark.parametrize(
     ("header", "reason"),
     [
         (b'{"tunein":"journal","format":2}', "KeyError: 'seed'"),
         (b'{"tunein":"journal","format":1', "it is no JSON"),
-        (b'{"tunein":"journal","format":1,"seed":"7","search":{},"versions":{}}', "'seed' is no"),
-        (b'{"tunein":"journal","format":1,"seed":7,"search":{"cv":[]},"versions":{}}', "TypeError"),
-        (b'{"tunein":"journal","format":1,"seed":7,"search":[],"versions":{}}', "AttributeError"),
+        (HEADER.replace(b"7", b'"7"'), "'seed' is no whole number"),
+        (HEADER.replace(b"{}}", b'{"cv":[]}}'), "TypeError"),
+        (HEADER.replace(b"{}}", b"[]}"), "AttributeError"),
     ],
 )  # fmt: skip
 def test_a_damaged_header(header, reason, path):
@@ -696,11 +701,11 @@ def test_a_journal_that_is_being_written_is_left_alone(start, path):
 
 def test_a_second_search_of_this_process_is_kept_out_as_well(path):
     fingerprint = Fingerprint({})
-    first = Journal.open(path, fingerprint, 0)
+    first = Journal.open(path, fingerprint, 0, (2, None))
     with pytest.raises(BlockingIOError, match="still running"):
-        Journal.open(path, fingerprint, 0)
+        Journal.open(path, fingerprint, 0, (2, None))
     first.close()
-    Journal.open(path, fingerprint, 0).close()
+    Journal.open(path, fingerprint, 0, (2, None)).close()
 
 
 def test_where_nothing_can_be_locked_there_is_a_warning(path, monkeypatch):

@@ -128,16 +128,17 @@ class Replay:
         Where to.
     space : Space
         What points mean.
-    given : sequence of Proposal
-        The first trials, which keep their parameters as their users gave them.
-    n_trials : int
+    given : sequence of Proposal or None
+        The first trials, which keep their parameters as their users gave them; None if that is not
+        known, and those of their points are good enough.
+    n_trials : float
         Events of trials beyond so many are left out.
     """
 
     history: History
     space: Space
-    given: Sequence[Proposal]
-    n_trials: int
+    given: Sequence[Proposal] | None
+    n_trials: float
 
     def apply(self, event: Event) -> None:
         """Bring in one event."""
@@ -163,8 +164,8 @@ class Replay:
         note = event.get("note")
         if note is not None:
             note = _note(note)
-        if origin == "asked":
-            self.history.open(Proposal(unit, self.space.decode(unit), "asked", note))
+        if origin == "asked" or self.given is None:
+            self.history.open(Proposal(unit, self.space.decode(unit), origin, note))
             return
         if number >= len(self.given) or Space.key(self.given[number].unit) != Space.key(unit):
             raise Damage(f"trial {number} is none of the candidates to be tried first")

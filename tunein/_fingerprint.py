@@ -44,6 +44,9 @@ _LIBRARIES = ("sklearn", "numpy", "scipy", "tunein", "builtins")
 _NO_MATTER = {"callbacks", "checkpoint", "cv", "n_iter", "n_jobs", "pre_dispatch", "refit"}
 _NO_MATTER |= {"verbose"}
 
+# What scores are measured with, beside parameters of fit.
+MEASURED = ("X", "y", "scoring", "refit")
+
 _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 
 
@@ -77,7 +80,7 @@ class Fingerprint:
 
     @classmethod
     def of(
-        cls, search: Any, space: Space, drawn: Mapping[str, Any], data: Mapping[str, Any]
+        cls, search: Any, space: Space, drawn: Mapping[str, Any], measured: Mapping[str, Part]
     ) -> Fingerprint:
         """Describe a search.
 
@@ -88,26 +91,25 @@ class Fingerprint:
         space : Space
             Where it searches.
         drawn : dict
-            Its ``"seed"``, ``"folds"`` and driving ``"metric"``.
-        data : dict of str to object
-            What it is fitted to.
+            Its ``"seed"`` and ``"folds"``, and what it makes of its ``"history"``.
+        measured : dict of str to Part
+            What its scores are measured with.
         """
         own = search.get_params(deep=False)
-        points = (space.names, space.dimensions, space.conditions)
         is_seeded = own["random_state"] is not None
         parts = {
             "search": Part.of(type(search)),
             "estimator": Part.of(own.pop("estimator")),
-            "param_distributions": Part.of(points, outline(own.pop("param_distributions"))),
-            **{name: Part.of(value) for name, value in data.items()},
+            "param_distributions": points_of(space, own.pop("param_distributions")),
+            **measured,
             "cv": Part.of(drawn["folds"], f"{len(drawn['folds'])} folds"),
             "random_state": Part.of(
                 drawn["seed"] if is_seeded else None, outline(own.pop("random_state"))
             ),
-            "refit": Part.of(drawn["metric"]),
+            "history": Part.of(drawn["history"], outline(own.pop("history"))),
         }
-        rest = {name: value for name, value in own.items() if name not in _NO_MATTER}
-        return cls({**parts, **{name: Part.of(value) for name, value in rest.items()}})
+        rest = [name for name in own if name not in _NO_MATTER and name not in parts]
+        return cls({**parts, **{name: Part.of(own[name]) for name in rest}})
 
     @property
     def digest(self) -> str:
@@ -136,6 +138,11 @@ class Fingerprint:
             told = f"{name} was {was or 'not given'}, here it is {now or 'not given'}"
         others = f" (and {', '.join(differing[1:])} differed)" if differing[1:] else ""
         return f"{told}{others}. Delete the file, give another path, or restore {name}."
+
+
+def points_of(space: Space, given: Any = None) -> Part:
+    """Describe what the points of a space mean, as its user gave it."""
+    return Part.of((space.names, space.dimensions, space.conditions), outline(given))
 
 
 def versions() -> dict[str, str]:
@@ -257,6 +264,15 @@ class _Walk:
         for start in range(0, len(value), n_rows):
             block = np.ascontiguousarray(value[start : start + n_rows])
             self._hash.update(block.reshape(-1).view(np.uint8).data)
+
+    def array_like(self, value: Any) -> None:
+        """Feed what can be made an array; if it refuses, as on another device, any object."""
+        try:
+            found = np.asarray(value)
+        except (TypeError, ValueError, RuntimeError):
+            self.other(value)
+        else:
+            self.array(found)
 
     def sparse(self, value: Any) -> None:
         """Feed a sparse array or matrix."""
@@ -421,6 +437,6 @@ _KINDS: list[tuple[Callable[[Any], bool], Callable[[_Walk, Any], None]]] = [
     (_has("dtype", "to_numpy"), _Walk.column),
     (_has("get_params"), _Walk.estimator),
     (_has("ppf", "cdf"), _Walk.distribution),
-    (_has("__array__"), lambda walk, value: walk.array(np.asarray(value))),
+    (_has("__array__"), _Walk.array_like),
     (lambda value: True, _Walk.other),
 ]

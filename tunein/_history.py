@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tunein._dimensions import Array
 from tunein._families import HyperGradient
-from tunein._math.folds import FoldModel
+from tunein._math.folds import FoldModel, fold_effects
 
 Origin: TypeAlias = Literal["default", "initial", "asked"]
 
@@ -162,6 +162,36 @@ class Known:
         return np.asarray((self.fold_scores / self.fold_scores.shape[1]).sum(axis=1))
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of points before a search begins; they are no trials of it.
+
+    Attributes
+    ----------
+    units : ndarray of shape (n, n_coordinates)
+        Points.
+    fold_scores : ndarray of shape (n, n_folds)
+        Scores, without what is common to all points on a fold; NaN where a fit failed.
+    """
+
+    units: Array
+    fold_scores: Array
+
+    def before(self, known: Known) -> Known:
+        """Return what is known with the evidence before it."""
+        n, n_folds = self.fold_scores.shape
+        of_trials = {row + n: found for row, found in known.hypergradients.items()}
+        rows = self.fold_scores + fold_effects(known.fold_scores)
+        run = None if known.n_run is None else np.append(np.full(n, n_folds), known.n_run)
+        return replace(
+            known,
+            units=np.concatenate([self.units, known.units]),
+            fold_scores=np.concatenate([rows, known.fold_scores]),
+            hypergradients=of_trials,
+            n_run=run,
+        )
+
+
 class Follower(Protocol):
     """Is told of what was appended to a record, as it is."""
 
@@ -186,15 +216,27 @@ class History:
         Width of the space's points.
     metric : str or None
         Which of several metrics drives the search; None for the first one seen.
+    evidence : Evidence or None
+        What was known before.
 
     Attributes
     ----------
     trials : list of Trial
         All that were opened.
+    measured : mapping of str to str or None
+        Digests of what its scores were measured with, by name; None if that is not known.
     """
 
-    def __init__(self, n_folds: int, n_coordinates: int, metric: str | None = None) -> None:
+    def __init__(
+        self,
+        n_folds: int,
+        n_coordinates: int,
+        metric: str | None = None,
+        evidence: Evidence | None = None,
+    ) -> None:
         self.n_folds = n_folds
+        self.measured: Mapping[str, str] | None = None
+        self._evidence = evidence
         self.metric = metric
         self.trials: list[Trial] = []
         self.n_asked = 0
@@ -312,7 +354,7 @@ class History:
         closed = self._closed[:n] if upto is None else np.arange(n) < upto
         fold_scores, run = self._fold_scores[:n][closed], self._run[:n][closed]
         partial = not run.all()
-        return Known(
+        known = Known(
             units=self._units[:n][closed],
             fold_scores=FoldModel.of(fold_scores, run).completed if partial else fold_scores,
             pending=self._units[:n][~closed],
@@ -322,6 +364,7 @@ class History:
             hypergradients=self._of_closed(closed) if self._hypergradients else {},
             n_run=run.sum(axis=1) if partial else None,
         )
+        return self._evidence.before(known) if self._evidence else known
 
     def chance(self, number: int, upto: int | None = None) -> float:
         """Return how likely the mean of trial `number` over all folds will be the best.

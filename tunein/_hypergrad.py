@@ -166,6 +166,7 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         initial_params: list[dict[str, Any]] | None = None,
         racing: FoldRace | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
+        history: Any = None,
         gradient: str = "auto",
         loss: str = "auto",
         tol: float = 1e-4,
@@ -186,6 +187,7 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
             initial_params=initial_params,
             racing=racing,
             checkpoint=checkpoint,
+            history=history,
         )
         self.gradient = gradient
         self.loss = loss

@@ -8,18 +8,21 @@ the end is ever changed; a line that was cut off is not believed.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
 import sys
 import warnings
 import weakref
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from tunein._events import Damage, Event, Replay, dropped, from_line, opened, scored, to_line, whole
-from tunein._fingerprint import Fingerprint, Part, versions
+from tunein._fingerprint import MEASURED, Fingerprint, Part, points_of, versions
 from tunein._history import History, Score, Trial
+from tunein._space import Space
 
 _FORMAT = 1
 
@@ -45,21 +48,24 @@ class Journal:
         Where it is.
     seed : int
         That of the search that began it.
-    n_events : int
-        Events that were read.
     """
 
     def __init__(self, path: str, descriptor: int) -> None:
         self.path = path
         self.seed = 0
-        self.n_events = 0
         self._history: History | None = None
         self._file = descriptor
         self._end = 0  # of the last whole line
         _OPEN.add(self)
 
     @classmethod
-    def open(cls, checkpoint: str | os.PathLike[str], fingerprint: Fingerprint, seed: int) -> Self:
+    def open(
+        cls,
+        checkpoint: str | os.PathLike[str],
+        fingerprint: Fingerprint,
+        seed: int,
+        shape: tuple[int, str | None],
+    ) -> Self:
         """Open the journal of a search, or begin one.
 
         Parameters
@@ -70,6 +76,8 @@ class Journal:
             Of the search.
         seed : int
             With which the search goes on, unless the journal has another.
+        shape : (int, str or None)
+            Number of folds, and which of several metrics drives the search.
 
         Raises
         ------
@@ -82,8 +90,8 @@ class Journal:
         journal = cls(path, _opened(path))
         try:
             _lock(journal._file, path)
-            if not journal._read_header(fingerprint, seed):
-                journal._begin(fingerprint, seed)
+            if not journal._resume(fingerprint):
+                journal._begin(fingerprint, seed, shape)
         except BaseException:
             journal.close()
             raise
@@ -91,56 +99,34 @@ class Journal:
 
     # ------------------------------------------------------------------ the header
 
-    def _begin(self, fingerprint: Fingerprint, seed: int) -> None:
+    def _begin(self, fingerprint: Fingerprint, seed: int, shape: tuple[int, str | None]) -> None:
         header = {
             "tunein": "journal",
             "format": _FORMAT,
             "versions": versions(),
             "seed": seed,
+            "folds": shape[0],
+            "metric": shape[1],
             "search": {name: [part.text, part.digest] for name, part in fingerprint.parts.items()},
         }
         self.seed = seed
         self._cut_back()
         self._append(header, sync=True)
 
-    def _read_header(self, fingerprint: Fingerprint, seed: int) -> bool:
+    def _resume(self, fingerprint: Fingerprint) -> bool:
         """Check that the journal is of this search; False if it has not been begun."""
-        lines = self._lines()
-        line = next(lines, b"")
-        if not (_MAGIC.startswith(line[: len(_MAGIC)]) or line.startswith(_MAGIC)):
-            raise ValueError(f"{self.path} is not a journal of a search. Give another path.")
-        if not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
+        line = next(self._lines(), b"")
+        header = _Header.read(line, self.path)
+        if header is None:
             return False
-        try:
-            header = from_line(line)
-            format, self.seed = header["format"], whole(header["seed"], "'seed'")
-            parts = {name: Part(*map(str, part)) for name, part in header["search"].items()}
-            written = dict(header["versions"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(self._explain_damage(1, f"{type(error).__name__}: {error}")) from error
-        if format != _FORMAT:
-            raise ValueError(self._explain_format(format))
-        if told := fingerprint.explain_difference(parts):
+        if told := fingerprint.explain_difference(header.parts):
             raise ValueError(
                 f"{self.path} was written by another search: {told} "
                 f"With {{fingerprint}} in the path each search has a file of its own."
             )
-        self._end = len(line)
-        self._warn_of_versions(written)
+        self.seed, self._end = header.seed, len(line)
+        self._warn_of_versions(header.versions)
         return True
-
-    def _explain_format(self, found: Any) -> str:
-        return (
-            f"{self.path} has format {found!r:.20}; this version of tunein reads format {_FORMAT}. "
-            f"Update tunein, or give another path."
-        )
-
-    def _explain_damage(self, number: int, reason: str) -> str:
-        way = f"keep the {number - 1} lines before it, " if number > 1 else ""
-        return (
-            f"{self.path} is damaged in line {number}: {reason}. Restore the file from a copy, "
-            f"{way}or delete it."
-        )
 
     def _warn_of_versions(self, written: dict[str, Any]) -> None:
         ours = versions()
@@ -162,27 +148,14 @@ class Journal:
         """Yield the lines, the last one perhaps without an end."""
         with open(self._file, "rb", closefd=False) as file:
             file.seek(0)
-            while line := file.readline(_LONGEST_LINE):
-                yield line
+            yield from _lines(file)
 
     def replay(self, replay: Replay) -> None:
         """Bring all events into a record, and write down what happens to it from now on.
 
         The file is not touched before all of it has been read.
         """
-        for number, line in enumerate(self._lines(), start=1):
-            if number == 1:
-                continue
-            if not line.endswith(b"\n"):
-                if len(line) == _LONGEST_LINE:
-                    raise ValueError(self._explain_damage(number, "it is too long"))
-                break
-            try:
-                replay.apply(from_line(line))
-            except Damage as damage:
-                raise ValueError(self._explain_damage(number, str(damage))) from damage
-            self._end += len(line)
-            self.n_events += 1
+        self._end = _replay(self._lines(), replay, self.path)
         self._cut_back()
         self._history = replay.history
         self._history.follow(self)
@@ -244,6 +217,102 @@ class Journal:
         tb: TracebackType | None,
     ) -> None:
         self.close()
+
+
+# --------------------------------------------------------------------- reading
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What the first line says."""
+
+    seed: int
+    folds: int
+    metric: str | None
+    versions: dict[str, Any]
+    parts: dict[str, Part]
+
+    @classmethod
+    def read(cls, line: bytes, path: str) -> _Header | None:
+        """Read it; None if it was not written to its end."""
+        if not (_MAGIC.startswith(line[: len(_MAGIC)]) or line.startswith(_MAGIC)):
+            raise ValueError(f"{path} is not a journal of a search. Give another path.")
+        if not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
+            return None
+        try:
+            found = from_line(line)
+            if found["format"] != _FORMAT:
+                raise NotImplementedError(found["format"])
+            return cls(
+                whole(found["seed"], "'seed'"),
+                whole(found["folds"], "'folds'"),
+                None if found["metric"] is None else str(found["metric"]),
+                dict(found["versions"]),
+                {name: Part(*map(str, part)) for name, part in found["search"].items()},
+            )
+        except NotImplementedError as error:
+            raise ValueError(
+                f"{path} has format {error}; this version of tunein reads format {_FORMAT}. "
+                f"Update tunein, or give another path."
+            ) from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _explained(path, 1, f"{type(error).__name__}: {error}") from error
+
+
+def read_journal(checkpoint: str | os.PathLike[str], space: Space, name: str) -> History:
+    """Return the record that a journal holds, of a search of the same space.
+
+    `name` is for the error if it is of another one.
+    """
+    path = os.fsdecode(checkpoint)
+    with open(path, "rb") as file:
+        header = _Header.read(next(_lines(file), b""), path)
+        if header is None:
+            return History(1, len(space.dimensions))
+        if header.parts["param_distributions"].digest != points_of(space).digest:
+            raise ValueError(
+                f"{name}: {path} holds points of another search space, "
+                f"{header.parts['param_distributions'].text}. Load it with a search of that space, "
+                f"whose fit runs nothing anew, and give its history_."
+            )
+        history = History(header.folds, len(space.dimensions), header.metric)
+        history.measured = {
+            part: header.parts[part].digest
+            for part in header.parts
+            if part in MEASURED or part.startswith("fit's ")
+        }
+        file.seek(0)
+        _replay(_lines(file), Replay(history, space, None, math.inf), path)
+    return history
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    while line := file.readline(_LONGEST_LINE):
+        yield line
+
+
+def _replay(lines: Iterator[bytes], replay: Replay, path: str) -> int:
+    """Bring the events of all whole lines into a record; return where the last of them ends."""
+    end = len(next(lines))
+    for number, line in enumerate(lines, start=2):
+        if not line.endswith(b"\n"):
+            if len(line) == _LONGEST_LINE:
+                raise _explained(path, number, "it is too long")
+            break
+        try:
+            replay.apply(from_line(line))
+        except Damage as damage:
+            raise _explained(path, number, str(damage)) from damage
+        end += len(line)
+    return end
+
+
+def _explained(path: str, number: int, reason: str) -> ValueError:
+    way = f"keep the {number - 1} lines before it, " if number > 1 else ""
+    return ValueError(
+        f"{path} is damaged in line {number}: {reason}. Restore the file from a copy, {way}or "
+        f"delete it."
+    )
 
 
 # --------------------------------------------------------------------- the file system

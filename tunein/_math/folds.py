@@ -55,10 +55,10 @@ class FoldModel:
         full = run.all(axis=1) & np.isfinite(s).all(axis=1)
         K, effects, noise, dof = s.shape[1], np.zeros(s.shape[1]), np.nan, 0
         if full.any():
-            deviations = s[full] - s[full].mean(axis=1, keepdims=True)
-            # The median: candidates that diverged know nothing of which folds are hard.
-            effects = np.median(deviations, axis=0)
-            effects -= effects.mean()
+            deviations, effects = (
+                s[full] - s[full].mean(axis=1, keepdims=True),
+                fold_effects(s[full]),
+            )
             n, dof = len(deviations), (len(deviations) - 1) * (K - 1)
             if dof:
                 variances = ((deviations - effects) ** 2).sum(axis=1) / (K - 1) * n / (n - 1)
@@ -79,3 +79,13 @@ class FoldModel:
         if error == 0:
             return float(gap > 0)
         return float(stdtr(self.dof, gap / error))
+
+
+def fold_effects(s: Array) -> Array:
+    """Return b from scores `s` of shape (n, K); zeros if no candidate has all of them."""
+    full = s[np.isfinite(s).all(axis=1)]
+    if not len(full):
+        return np.zeros(s.shape[1])
+    # The median: candidates that diverged know nothing of which folds are hard.
+    effects = np.median(full - full.mean(axis=1, keepdims=True), axis=0)
+    return np.asarray(effects - effects.mean())
