@@ -18,7 +18,7 @@ from tunein._dimensions import Array, same_value
 from tunein._fingerprint import Part
 from tunein._history import Evidence, History, Origin, Proposal
 from tunein._journal import read_journal
-from tunein._math.folds import fold_effects
+from tunein._math.folds import FoldModel
 from tunein._space import Space
 
 # Candidates of a search on other data that are tried first. What was best there is among the best
@@ -152,7 +152,8 @@ def _on_folds(fold_scores: Array, n_folds: int) -> Array:
     If the number of folds is another, only the means are known.
     """
     if fold_scores.shape[1] == n_folds:
-        return np.asarray(fold_scores - fold_effects(fold_scores))
+        whole = fold_scores[np.isfinite(fold_scores).all(axis=1)]
+        return np.asarray(fold_scores - FoldModel.of(whole).effects)
     return np.repeat(fold_scores.mean(axis=1, keepdims=True), n_folds, axis=1)
 
 

@@ -237,6 +237,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         context: SearchContext,
         data: dict[str, Any],
     ) -> Job:
+        race = self.racing or EveryFold()
+        race.check()
         cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         self._checked_cv_orig = cv
         # Drawn once: a shuffling splitter without a seed would give candidates different data.
@@ -280,7 +282,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             seed=seed,
             is_seeded=self.random_state is not None,
             context=context,
-            race=self.racing or EveryFold(),
+            race=race,
             measured=parts,
             earlier=earlier,
         )
