@@ -600,6 +600,8 @@ SCORED = b'{"score":[0,0],"test":1.0,"times":[0.5,0.5],"n":8}'
         (4, SCORED.replace(b"0,0", b"0,1").replace(b"1.0", b"{}"), "a score is no number, but {}"),
         (4, SCORED.replace(b"0,0", b"0,1").replace(b"1.0", b"1" + b"0" * 400), "a score is no num"),
         (4, b'{"drop":5}', "trial 5 was not opened before"),
+        (3, b'{"drop":0}', "trial 0 is dropped before it has a score"),
+        (4, SCORED.replace(b"0,0", b"0,1").replace(b"1.0", b'1,"train":1'), "it has a score on"),
         (2, OPENED.replace(b"0.5", b"0.25"), "none of the candidates to be tried first"),
         (2, OPENED.replace(b"0.5", b"0.5,0.5"), "a point has 1 coordinates"),
         (2, OPENED.replace(b"0.5", b"1.5"), "a coordinate is not between 0 and 1"),
@@ -630,6 +632,7 @@ HEADER = (
         (b'{"tunein":"journal","format":1', "it is no JSON"),
         (HEADER.replace(b"7", b'"7"'), "'seed' is no whole number"),
         (HEADER.replace(b"{}}", b'{"cv":[]}}'), "TypeError"),
+        (HEADER.replace(b"3", b"1000000000000"), "'folds' is 1000000000000, more than 100000"),
         (HEADER.replace(b"{}}", b"[]}"), "AttributeError"),
     ],
 )  # fmt: skip

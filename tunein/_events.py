@@ -133,12 +133,15 @@ class Replay:
         known, and those of their points are good enough.
     n_trials : float
         Events of trials beyond so many are left out.
+    with_train : bool or None
+        Whether there are scores on training sets; None if that makes no difference.
     """
 
     history: History
     space: Space
     given: Sequence[Proposal] | None
     n_trials: float
+    with_train: bool | None = None
 
     def apply(self, event: Event) -> None:
         """Bring in one event."""
@@ -146,9 +149,10 @@ class Replay:
             if kind in event:
                 try:
                     bring_in(event)
+                except Damage:
+                    raise
                 except (KeyError, TypeError, ValueError, AttributeError) as error:
-                    reason = f"{type(error).__name__}: {error}"
-                    raise error if isinstance(error, Damage) else Damage(reason) from error
+                    raise Damage(f"{type(error).__name__}: {error}") from error
                 return
         raise Damage(f"it has none of 'open', 'score' and 'drop', but {sorted(event)[:5]}")
 
@@ -197,6 +201,8 @@ class Replay:
         number, fold = self._trial(place[0]), whole(place[1], "the number of a fold")
         if fold >= self.history.n_folds:
             raise Damage(f"fold {fold} is none of {self.history.n_folds}")
+        if self.with_train not in (None, "train" in event):
+            raise Damage(f"it has {'a' if 'train' in event else 'no'} score on the training set")
         if number is not None:
             if self.history.trials[number].dropped:
                 raise Damage(f"trial {number} was dropped before")
@@ -205,6 +211,8 @@ class Replay:
     def _drop(self, event: Event) -> None:
         number = self._trial(event["drop"])
         if number is not None:
+            if not self.history.trials[number].run:
+                raise Damage(f"trial {number} is dropped before it has a score")
             self.history.drop(number)
 
 
@@ -248,10 +256,12 @@ def _number(value: Any, what: str) -> Any:
     return value
 
 
-def whole(value: Any, what: str) -> int:
+def whole(value: Any, what: str, most: float = math.inf) -> int:
     """Return a number that counts something; `what` is for the error."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise Damage(f"{what} is no whole number from 0 on, but {value!r:.40}")
+    if value > most:
+        raise Damage(f"{what} is {value}, more than {most}")
     return value
 
 

@@ -7,6 +7,7 @@ the end is ever changed; a line that was cut off is not believed.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -31,6 +32,10 @@ _MAGIC = b'{"tunein":"journal",'
 
 # Bytes of a line, as a bound for what is read at once: slopes of thousands of parameters are less.
 _LONGEST_LINE = 1 << 25
+
+
+# Folds of a search, as a bound for what is set aside for a file that says it has more.
+_MOST_FOLDS = 100_000
 
 
 class CheckpointError(OSError):
@@ -183,7 +188,8 @@ class Journal:
             if sync:
                 os.fsync(self._file)
         except OSError as error:
-            self._cut_back()
+            with contextlib.suppress(OSError):  # what is left there has no end, and is not believed
+                self._cut_back()
             raise CheckpointError(
                 error.errno,
                 f"checkpoint cannot be written to: {error.strerror}. Make room, or give another "
@@ -242,10 +248,10 @@ class _Header:
         try:
             found = from_line(line)
             if found["format"] != _FORMAT:
-                raise NotImplementedError(found["format"])
+                raise NotImplementedError(f"{found['format']!r:.20}")
             return cls(
                 whole(found["seed"], "'seed'"),
-                whole(found["folds"], "'folds'"),
+                whole(found["folds"], "'folds'", _MOST_FOLDS),
                 None if found["metric"] is None else str(found["metric"]),
                 dict(found["versions"]),
                 {name: Part(*map(str, part)) for name, part in found["search"].items()},
@@ -269,11 +275,12 @@ def read_journal(checkpoint: str | os.PathLike[str], space: Space, name: str) ->
         header = _Header.read(next(_lines(file), b""), path)
         if header is None:
             return History(1, len(space.dimensions))
-        if header.parts["param_distributions"].digest != points_of(space).digest:
+        theirs = header.parts.get("param_distributions", Part("none", ""))
+        if theirs.digest != points_of(space).digest:
             raise ValueError(
-                f"{name}: {path} holds points of another search space, "
-                f"{header.parts['param_distributions'].text}. Load it with a search of that space, "
-                f"whose fit runs nothing anew, and give its history_."
+                f"{name}: {path} holds points of another search space, {theirs.text}. "
+                f"Load it with a search of that space, whose fit runs nothing anew, and give its "
+                f"history_."
             )
         history = History(header.folds, len(space.dimensions), header.metric)
         history.measured = {

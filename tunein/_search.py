@@ -188,9 +188,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         Raises
         ------
         TypeError, ValueError
-            If a parameter is invalid, naming it, its value and what is accepted; or if every fit
-            failed, with the failures.
-            Also if the file at `checkpoint` is another's, or damaged.
+            If a parameter is invalid, naming it, its value and what is accepted; if every fit
+            failed, with the failures; or if the file at `checkpoint` is another's, or damaged.
         OSError
             If the file at `checkpoint` cannot be opened, is being written by another process, or
             takes no more; in that case, what had finished is kept as after Ctrl-C.
@@ -308,7 +307,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         with Journal.open(self.checkpoint, fingerprint, job.seed, shape) as journal:
             if journal.seed != job.seed:
                 job = self._reseeded(job, journal.seed)
-            journal.replay(Replay(history, job.space, job.given, job.n_candidates))
+            trained = self.return_train_score
+            journal.replay(Replay(history, job.space, job.given, job.n_candidates, trained))
             if self.verbose > 0 and len(history):
                 print(f"{journal.path} holds {history!r}")
             yield job
