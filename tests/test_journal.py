@@ -26,7 +26,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.datasets import load_diabetes
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import Lasso, Ridge
-from sklearn.model_selection import KFold, cross_val_score
+from sklearn.model_selection import GroupKFold, KFold, cross_val_score
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from tunein import BayesSearchCV, Choice, FoldRace, HyperGradSearchCV, TPESearchCV
@@ -411,6 +411,27 @@ def test_an_interrupt_in_this_process_leaves_the_journal_free(path):
             search.fit(X, Y)
     opened = [json.loads(line) for line in path.read_text().splitlines()[1:]]
     assert len([event for event in opened if "open" in event]) == len(search.history_)
+
+
+def test_an_instance_as_random_state_must_stand_where_it_stood(path, unsynced):
+    def fit(random_state):
+        return run("bayes", path, random_state=random_state, n_iter=12)
+
+    whole = fit(np.random.RandomState(7))
+    path.write_bytes(path.read_bytes()[:2000])
+    used = np.random.RandomState(7)
+    assert_same(fit(used), whole)
+    with pytest.raises(ValueError, match=r"random_state \(RandomState\(MT19937\)\) had other cont"):
+        fit(used)
+
+
+def test_groups_belong_to_the_search(path):
+    search = TPESearchCV(Peak(), {"x": uniform(0, 1)}, n_iter=2, cv=GroupKFold(2), checkpoint=path)
+    groups = np.repeat([0, 1, 2, 3], 6)
+    for _ in range(2):
+        search.fit(X, Y, groups=groups)
+    with pytest.raises(ValueError, match=r"fit's groups .* had other contents"):
+        search.fit(X, Y, groups=groups[::-1])
 
 
 # --------------------------------------------------------------------- within others
