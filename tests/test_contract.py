@@ -434,7 +434,8 @@ def test_the_signature_is_that_of_a_random_search_and_initial_params(search_clas
     ours = inspect.signature(search_class).parameters
     theirs = inspect.signature(RandomizedSearchCV).parameters
     own = ["gradient", "loss", "tol"] if search_class is HyperGradSearchCV else []
-    assert list(ours) == [*theirs, "initial_params", *own]
+    ours_alone = ["initial_params", "racing", "checkpoint", "history"]
+    assert list(ours) == [*theirs, *ours_alone, *own]
     for name, expected in theirs.items():
         assert ours[name].kind == expected.kind, name
         if name == "error_score":
@@ -442,7 +443,7 @@ def test_the_signature_is_that_of_a_random_search_and_initial_params(search_clas
         elif name != "n_iter":
             assert ours[name].default == expected.default, name
     assert ours["n_iter"].default == 50
-    assert ours["initial_params"].default is None
+    assert {ours[name].default for name in ours_alone} == {None}
     assert ours["initial_params"].kind is inspect.Parameter.KEYWORD_ONLY
 
 
@@ -509,6 +510,10 @@ INVALID = [
     ("initial_params", [{"cut": 0.5}, {"cut": 7}], r"initial_params\[1\].* outside .*'cut'"),
     ("initial_params", [{"cat": 0.5}], r"initial_params\[0\].*\['cat'\].*\['cut'\]"),
     ("initial_params", [{}], r"initial_params\[0\].*\['cut'\]"),
+    ("racing", True, "'racing' parameter of .*SearchCV must be .* Got True"),
+    ("checkpoint", 3, "'checkpoint' parameter of .*SearchCV must be .* Got 3"),
+    ("history", 3, "history must be the history_ or cv_results_ .* got 3 of type int"),
+    ("history", {"cut": [1]}, "history must be a cv_results_ with the columns 'params' and"),
 ]
 
 

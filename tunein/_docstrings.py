@@ -64,7 +64,23 @@ initial_params : list of dict, default=None
 
 racing : FoldRace or None, default=None
     Drops candidates that, going by their first folds, will not be the best. None runs every fold
-    of every candidate."""
+    of every candidate.
+
+checkpoint : str or os.PathLike, default=None
+    Path of a journal, in which every score is written down as it comes. `fit` begins it, or goes on
+    from what it holds if it is of the same search on the same data, so that a search that was cut
+    short is resumed, and a finished one continued with a larger `n_iter`. ``{fingerprint}`` in the
+    path is replaced by digits that are those of this search and data alone, for searches within
+    ``cross_val_score``.
+
+history : History, dict, path or list of them, default=None
+    What earlier searches found: their `history_`, their journals, or the `cv_results_` of any
+    search of scikit-learn's form over the same parameters. The method learns from those scores as
+    if it had tried the candidates itself, and begins with the best of them; they are no rows of
+    `cv_results_` and do not count towards `n_iter`. If the record of a search says that its data
+    or `scoring` were others, its scores are not believed, and its three best candidates are tried
+    first, with a warning; of a `cv_results_` nobody knows, so it is believed. Candidates outside
+    the space are left out, with a warning."""
 
 _ATTRIBUTES = """\
 cv_results_ : dict of numpy (masked) ndarrays

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,6 +162,50 @@ class Known:
         return np.asarray((self.fold_scores / self.fold_scores.shape[1]).sum(axis=1))
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of points before a search begins; they are no trials of it.
+
+    Attributes
+    ----------
+    units : ndarray of shape (n, n_coordinates)
+        Points.
+    fold_scores : ndarray of shape (n, n_folds)
+        Scores, without what is common to all points on a fold; NaN where a fit failed.
+    """
+
+    units: Array
+    fold_scores: Array
+
+    def before(self, known: Known) -> Known:
+        """Return what is known with the evidence before it."""
+        n, n_folds = self.fold_scores.shape
+        of_trials = {row + n: found for row, found in known.hypergradients.items()}
+        whole = known.fold_scores[np.isfinite(known.fold_scores).all(axis=1)]
+        rows = self.fold_scores + FoldModel.of(whole).effects
+        run = None if known.n_run is None else np.append(np.full(n, n_folds), known.n_run)
+        return replace(
+            known,
+            units=np.concatenate([self.units, known.units]),
+            fold_scores=np.concatenate([rows, known.fold_scores]),
+            hypergradients=of_trials,
+            n_run=run,
+        )
+
+
+class Follower(Protocol):
+    """Is told of what was appended to a record, as it is."""
+
+    def opened(self, trial: Trial) -> None:
+        """Hear of a trial that was opened."""
+
+    def recorded(self, trial: Trial, fold: int, score: Score) -> None:
+        """Hear of a score."""
+
+    def dropped(self, trial: Trial) -> None:
+        """Hear of a trial that is given no more folds."""
+
+
 class History:
     """Everything that happened in a search, in order.
 
@@ -173,15 +217,27 @@ class History:
         Width of the space's points.
     metric : str or None
         Which of several metrics drives the search; None for the first one seen.
+    evidence : Evidence or None
+        What was known before.
 
     Attributes
     ----------
     trials : list of Trial
         All that were opened.
+    measured : mapping of str to str or None
+        Digests of what its scores were measured with, by name; None if that is not known.
     """
 
-    def __init__(self, n_folds: int, n_coordinates: int, metric: str | None = None) -> None:
+    def __init__(
+        self,
+        n_folds: int,
+        n_coordinates: int,
+        metric: str | None = None,
+        evidence: Evidence | None = None,
+    ) -> None:
         self.n_folds = n_folds
+        self.measured: Mapping[str, str] | None = None
+        self._evidence = evidence
         self.metric = metric
         self.trials: list[Trial] = []
         self.n_asked = 0
@@ -189,6 +245,7 @@ class History:
         self._tried: set[bytes] = set()
         self._hypergradients: dict[int, HyperGradient] = {}
         self._first_open = 0
+        self._follower: Follower | None = None
         # Rows are appended by doubling, so that a look at the record costs no copy of it.
         self._units = np.empty((16, n_coordinates))
         self._fold_scores = np.empty((16, n_folds))
@@ -204,6 +261,16 @@ class History:
     def __repr__(self) -> str:
         done = int(self._run[: len(self)].all(axis=1).sum())
         return f"History({len(self)} trials of {self.n_folds} folds, {done} complete)"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_follower": None}
+
+    def follow(self, follower: Follower | None) -> None:
+        """Tell `follower`, and nobody else, of what is appended from now on.
+
+        It is in the record before: whatever the follower raises, nothing is lost.
+        """
+        self._follower = follower
 
     @property
     def n_closed_in_row(self) -> int:
@@ -232,6 +299,8 @@ class History:
         self._tried.add(proposal.unit.tobytes())
         self.n_asked += proposal.origin == "asked"
         self._note = self._note if proposal.note is None else proposal.note
+        if self._follower:
+            self._follower.opened(trial)
         return trial
 
     def record(self, number: int, fold: int, score: Score) -> None:
@@ -246,6 +315,8 @@ class History:
             self._close(trial)
             if mean := trial.hypergradient:
                 self._hypergradients[number] = mean
+        if self._follower:
+            self._follower.recorded(trial, fold, score)
 
     def drop(self, number: int) -> None:
         """Append that trial `number` will be given no more folds."""
@@ -253,6 +324,8 @@ class History:
             raise ValueError(f"Trial {number} is closed already.")
         self.trials[number].dropped = True
         self._close(self.trials[number])
+        if self._follower:
+            self._follower.dropped(self.trials[number])
 
     def _close(self, trial: Trial) -> None:
         self._closed[trial.number] = True
@@ -285,7 +358,7 @@ class History:
         if partial:
             whole = fold_scores[self._whole()[closed]]
             fold_scores = FoldModel.of(whole).complete(fold_scores, run)
-        return Known(
+        known = Known(
             units=self._units[:n][closed],
             fold_scores=fold_scores,
             pending=self._units[:n][~closed],
@@ -295,6 +368,7 @@ class History:
             hypergradients=self._of_closed(closed) if self._hypergradients else {},
             n_run=run.sum(axis=1) if partial else None,
         )
+        return self._evidence.before(known) if self._evidence else known
 
     def chance(self, number: int, upto: int | None = None) -> float:
         """Return how likely trial `number` will have a better mean over all folds than the best.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -164,6 +165,8 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         return_train_score: bool = False,
         initial_params: list[dict[str, Any]] | None = None,
         racing: FoldRace | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        history: Any = None,
         gradient: str = "auto",
         loss: str = "auto",
         tol: float = 1e-4,
@@ -183,6 +186,8 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
             return_train_score=return_train_score,
             initial_params=initial_params,
             racing=racing,
+            checkpoint=checkpoint,
+            history=history,
         )
         self.gradient = gradient
         self.loss = loss

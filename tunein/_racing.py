@@ -191,8 +191,10 @@ class Agenda:
 
     def grant(self, trial: Trial) -> None:
         """Queue what the race grants an open trial; drop it if that is nothing."""
-        number = trial.number
-        upto = None if self._lookback is None else max(number - self._lookback, 0)
+        number, upto = trial.number, None
+        if self._lookback is not None:
+            # A record that was begun with more workers may have more open trials than we leave.
+            upto = min(max(number - self._lookback, 0), self._history.n_closed_in_row)
         folds = self._race.next_folds(self._history, number, upto)
         if not folds:
             self._history.drop(number)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,9 +17,13 @@ from sklearn.base import clone, is_classifier
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state, get_tags, indexable
 
-from tunein._dimensions import Array, same_value
+from tunein._dimensions import Array
+from tunein._earlier import Earlier, first_candidates
 from tunein._evaluation import Evaluation, Evaluator, evaluate_fold
-from tunein._history import History, Known, Proposal, Trial
+from tunein._events import Replay
+from tunein._fingerprint import Fingerprint, Part
+from tunein._history import Evidence, History, Known, Proposal, Trial
+from tunein._journal import CheckpointError, Journal
 from tunein._math.design import sobol
 from tunein._math.scores import merge_ties
 from tunein._racing import Agenda, EveryFold, FoldRace
@@ -47,6 +53,8 @@ class Job:
     is_seeded: bool
     context: SearchContext
     race: EveryFold
+    measured: dict[str, Part]  # what scores depend on beside candidates and folds
+    earlier: Earlier
 
     @property
     def probe(self) -> Any:
@@ -69,6 +77,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         "random_state": ["random_state"],
         "initial_params": [list, tuple, None],
         "racing": [FoldRace, None],
+        "checkpoint": [str, os.PathLike, None],
+        "history": [object],  # checked where it is read
     }
 
     def __init__(
@@ -88,6 +98,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         return_train_score: bool = False,
         initial_params: list[dict[str, Any]] | None = None,
         racing: FoldRace | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        history: Any = None,
     ) -> None:
         super().__init__(
             estimator=estimator,
@@ -105,6 +117,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         self.random_state = random_state
         self.initial_params = initial_params
         self.racing = racing
+        self.checkpoint = checkpoint
+        self.history = history
 
     # ------------------------------------------------------------------ what a method answers
 
@@ -174,8 +188,11 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         Raises
         ------
         TypeError, ValueError
-            If a parameter is invalid, naming it, its value and what is accepted; or if every fit
-            failed, with the failures.
+            If a parameter is invalid, naming it, its value and what is accepted; if every fit
+            failed, with the failures; or if the file at `checkpoint` is another's, or damaged.
+        OSError
+            If the file at `checkpoint` cannot be opened, is being written by another process, or
+            takes no more; in that case, what had finished is kept as after Ctrl-C.
         KeyboardInterrupt
             After Ctrl-C; what had finished is kept in ``cv_results_``, ``best_params_`` and
             ``history_``.
@@ -185,14 +202,21 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         params = _check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
         context = SearchContext(self, X, y, params.get("sample_weight"))
-        job = self._prepare(X, y, scorers, routed, context)
-        history = History(len(job.folds), len(job.space.dimensions), self._driving_metric(scorers))
-
-        try:
-            stop_reason = self._run(job, history)
-        except (KeyboardInterrupt, SystemExit) as interrupt:
-            self._keep_finished(job, history, scorers, refit_metric, type(interrupt).__name__)
-            raise
+        data = {"X": X, "y": y, **{f"fit's {name}": value for name, value in params.items()}}
+        job = self._prepare(X, y, scorers, routed, context, data)
+        history = History(
+            len(job.folds),
+            len(job.space.dimensions),
+            self._driving_metric(scorers),
+            job.earlier.evidence,
+        )
+        history.measured = {name: part.digest for name, part in job.measured.items()}
+        with self._written_down(job, history) as job:
+            try:
+                stop_reason = self._run(job, history)
+            except (KeyboardInterrupt, SystemExit, CheckpointError) as interrupt:
+                self._keep_finished(job, history, scorers, refit_metric, type(interrupt).__name__)
+                raise
         self._publish(job, history, stop_reason)
         self._select(history, scorers, refit_metric)
         if self.refit:
@@ -203,7 +227,15 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
 
     # ------------------------------------------------------------------ before the first fit
 
-    def _prepare(self, X: Any, y: Any, scorers: Any, routed: Any, context: SearchContext) -> Job:
+    def _prepare(
+        self,
+        X: Any,
+        y: Any,
+        scorers: Any,
+        routed: Any,
+        context: SearchContext,
+        data: dict[str, Any],
+    ) -> Job:
         race = self.racing or EveryFold()
         race.check()
         cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
@@ -222,8 +254,12 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         n_candidates = int(min(self.n_iter, space.size))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         probe = self._probe(space, scorers)
-        given = self._given(space)[:n_candidates]
-        design_rng = np.random.default_rng(np.random.SeedSequence(seed))
+        metric = self._driving_metric(scorers)
+        measured = {**data, "scoring": self.scoring, "refit": metric}
+        parts = {name: Part.of(value) for name, value in measured.items()}
+        earlier = Earlier.read(self.history, space, parts, metric, len(folds))
+        given = first_candidates(space, self.estimator, self.initial_params, earlier.starts)
+        given = given[:n_candidates]
         return Job(
             fixed={
                 "estimator": clone(self.estimator),
@@ -241,37 +277,52 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             space=space,
             n_candidates=n_candidates,
             given=given,
-            design=self._design(space, probe, len(given), design_rng)[:n_candidates],
+            design=self._first_points(space, probe, len(given), seed, earlier.evidence),
             seed=seed,
             is_seeded=self.random_state is not None,
             context=context,
             race=race,
+            measured=parts,
+            earlier=earlier,
         )
+
+    def _first_points(
+        self, space: Space, probe: Any, n_given: int, seed: int, evidence: Evidence | None
+    ) -> Array:
+        """Return the design, less as many points as there is evidence of."""
+        rng = np.random.default_rng(np.random.SeedSequence(seed))
+        points = self._design(space, probe, n_given, rng)
+        n_known = 0 if evidence is None else len(evidence.units)
+        return points[: max(len(points) - n_known, 0)]
+
+    @contextmanager
+    def _written_down(self, job: Job, history: History) -> Iterator[Job]:
+        """Resume from the checkpoint, if there is one, and write down what follows."""
+        if self.checkpoint is None:
+            yield job
+            return
+        drawn = {"seed": job.seed, "folds": job.folds, "history": job.earlier}
+        fingerprint = Fingerprint.of(self, job.space, drawn, job.measured)
+        shape = len(job.folds), history.metric
+        with Journal.open(self.checkpoint, fingerprint, job.seed, shape) as journal:
+            if journal.seed != job.seed:
+                job = self._reseeded(job, journal.seed)
+            trained = self.return_train_score
+            journal.replay(Replay(history, job.space, job.given, job.n_candidates, trained))
+            if self.verbose > 0 and len(history):
+                print(f"{journal.path} holds {history!r}")
+            yield job
+
+    def _reseeded(self, job: Job, seed: int) -> Job:
+        evidence = job.earlier.evidence
+        points = self._first_points(job.space, job.probe, len(job.given), seed, evidence)
+        return replace(job, seed=seed, design=points)
 
     def _driving_metric(self, scorers: Any) -> str | None:
         """Name the metric that the search improves; None for the only, or first, one returned."""
         if isinstance(self.refit, str):
             return self.refit
         return next(iter(scorers._scorers)) if hasattr(scorers, "_scorers") else None
-
-    def _given(self, space: Space) -> list[Proposal]:
-        """Return the estimator's own values, if the space holds them, then `initial_params`."""
-        current = self.estimator.get_params(deep=True)
-        proposals: list[Proposal] = []
-        for own in space.parts(current):
-            proposals = _first_free(space, own, [], "default")
-            if proposals:
-                break
-        for i, params in enumerate(self.initial_params or ()):
-            where = f"initial_params[{i}]"
-            if not isinstance(params, Mapping):
-                raise TypeError(
-                    f"{where} must be a dict, got {params!r} of type {type(params).__name__}."
-                )
-            if not any(True for _ in space.encode(params)):
-                raise ValueError(f"{where}={dict(params)!r} {space.explain_absence(params)}")
-            proposals.extend(_first_free(space, params, proposals, "initial"))
-        return proposals
 
     # ------------------------------------------------------------------ the loop
 
@@ -445,17 +496,3 @@ def is_telling(scores: Array) -> bool:
         return bool(finite.any())
     merged = merge_ties(scores)
     return bool(merged.min() < merged.max())
-
-
-def _first_free(
-    space: Space, params: Mapping[str, Any], taken: list[Proposal], origin: Any
-) -> list[Proposal]:
-    """Return the first point that holds `params` and is not taken, if there is one."""
-    for unit, own in space.encode(params):
-        # Values far in a tail share a coordinate, and are not the same for all that.
-        if not any(
-            Space.key(unit) == Space.key(other.unit) and same_value(own, other.params)
-            for other in taken
-        ):
-            return [Proposal(unit, own, origin)]
-    return []

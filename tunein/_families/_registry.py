@@ -99,9 +99,9 @@ class HyperGradient:
             way = folds[0].flat[name][1]
             flat[name] = (max(ends) if way > 0 else min(ends), way)
         return cls(
-            float(np.mean([fold.loss for fold in folds])),
+            float(np.mean([fold.loss for fold in folds], dtype=np.float64)),
             {
-                name: float(np.mean([fold.gradient[name] for fold in folds]))
+                name: float(np.mean([fold.gradient[name] for fold in folds], dtype=np.float64))
                 for name in folds[0].gradient
                 if all(name in fold.gradient for fold in folds)
             },
