@@ -162,6 +162,7 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         error_score: Any = np.nan,
         return_train_score: bool = False,
         initial_params: list[dict[str, Any]] | None = None,
+        fit_timeout: float | None = None,
         gradient: str = "auto",
         loss: str = "auto",
         tol: float = 1e-4,
@@ -180,6 +181,7 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
             error_score=error_score,
             return_train_score=return_train_score,
             initial_params=initial_params,
+            fit_timeout=fit_timeout,
         )
         self.gradient = gradient
         self.loss = loss

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import threading
 import time
 from abc import abstractmethod
 from collections import deque
@@ -17,7 +18,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state, get_tags, indexable
 
 from tunein._dimensions import Array, same_value
-from tunein._evaluation import Evaluation, Evaluator, evaluate_fold
+from tunein._evaluation import evaluate_fold, failed_fold
 from tunein._history import History, Known, Proposal, Score, Trial
 from tunein._math.design import sobol
 from tunein._math.scores import merge_ties
@@ -30,6 +31,7 @@ from tunein._sklearn import (
     _warn_or_raise_about_fit_failures,
 )
 from tunein._space import Space
+from tunein._workers import Evaluation, Evaluator
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         "n_iter": [IntervalConstraint(numbers.Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
         "initial_params": [list, tuple, None],
+        "fit_timeout": [
+            # What a thread can wait for at most is 292 years.
+            IntervalConstraint(numbers.Real, 0, threading.TIMEOUT_MAX, closed="right"),
+            None,
+        ],
     }
 
     def __init__(
@@ -84,6 +91,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         error_score: Any = np.nan,
         return_train_score: bool = False,
         initial_params: list[dict[str, Any]] | None = None,
+        fit_timeout: float | None = None,
     ) -> None:
         super().__init__(
             estimator=estimator,
@@ -100,6 +108,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         self.n_iter = n_iter
         self.random_state = random_state
         self.initial_params = initial_params
+        self.fit_timeout = fit_timeout
 
     # ------------------------------------------------------------------ what a method answers
 
@@ -277,7 +286,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             )
         job.context.begin_search(n_folds * job.n_candidates)
         waiting: deque[tuple[int, int]] = deque()
-        evaluation = Evaluation(self.n_jobs, self.pre_dispatch)
+        evaluation = Evaluation(self.n_jobs, self.pre_dispatch, failed_fold, self.fit_timeout)
         with evaluation as evaluator:
             lookback = self._lookback(evaluation.n_workers_asked, n_folds, job.probe)
             stop_reason: str | None = None
@@ -345,7 +354,6 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             evaluate_fold,
             {
                 **job.fixed,
-                "parameters": history.trials[number].params,
                 "train": train,
                 "test": test,
                 "split_progress": (fold, n_folds),
@@ -354,6 +362,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
                     number * n_folds + fold, leaves_process=evaluator.leaves_process
                 ),
             },
+            {"parameters": history.trials[number].params},
         )
 
     # ------------------------------------------------------------------ after the last fit

@@ -1,0 +1,664 @@
+"""Calls in, results out, as many at a time as joblib's active backend has workers.
+
+The only module that imports joblib. Nothing here knows what the calls compute.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import queue
+import tempfile
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Protocol
+
+from joblib import Parallel
+from joblib._parallel_backends import LokyBackend, MultiprocessingBackend
+from joblib._utils import eval_expr
+from joblib.externals.loky import BrokenProcessPool
+from joblib.externals.loky.cloudpickle_wrapper import dumps
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.parallel import BatchedCalls
+
+from tunein._marks import Mark, how_it_ended
+from tunein._sklearn import configured
+
+# One in work and one waiting, so that no worker waits while the next trial is thought of. What
+# waits longer was proposed with less known.
+CALLS_PER_WORKER = 2
+
+# How long loky's manager thread may take to queue a call that was handed in.
+_QUEUEING_SECONDS = 1.0
+
+# How often the workers of multiprocessing are looked at: it says nothing when one dies.
+_WATCHING_SECONDS = 0.5
+
+
+class Evaluator(Protocol):
+    """Runs calls, each with a label, and hands results back as they finish.
+
+    Attributes
+    ----------
+    n_workers : int
+        How many calls run at the same time.
+    leaves_process : bool
+        Whether calls are pickled.
+    n_running : int
+        Calls handed in and not handed back.
+    capacity : int
+        How many calls may be handed in before one is handed back.
+    """
+
+    n_workers: int
+    leaves_process: bool
+    n_running: int
+    capacity: int
+
+    def submit(
+        self,
+        label: Any,
+        function: Callable[..., Any],
+        kwargs: dict[str, Any],
+        own: Mapping[str, Any],
+    ) -> None:
+        """Hand in a call, with arguments like those of others, and with some of its own.
+
+        If its own cannot be sent to a worker, this call has failed; if others cannot, all have.
+        """
+
+    def next(self) -> tuple[Any, Any]:
+        """Wait for a call to finish; return its label and result, or raise its error."""
+
+
+class InProcess:
+    """Runs one call after the other, here: no threads, no copies."""
+
+    n_workers = 1
+    leaves_process = False
+    capacity = 1
+
+    def __init__(self) -> None:
+        self.n_running = 0
+        self._waiting: tuple[Any, Callable[..., Any], dict[str, Any]] | None = None
+
+    def submit(
+        self,
+        label: Any,
+        function: Callable[..., Any],
+        kwargs: dict[str, Any],
+        own: Mapping[str, Any],
+    ) -> None:
+        """Keep the call until `next`."""
+        self._waiting = (label, function, {**kwargs, **own})
+        self.n_running = 1
+
+    def next(self) -> tuple[Any, Any]:
+        """Run the call."""
+        if self._waiting is None:
+            raise RuntimeError("Nothing was handed in.")
+        label, function, kwargs = self._waiting
+        self._waiting, self.n_running = None, 0
+        return label, function(**kwargs)
+
+
+@dataclass
+class Call:
+    """What was handed in, and what it went through."""
+
+    label: Any
+    function: Callable[..., Any]
+    kwargs: dict[str, Any]
+    own: Any
+    mark: Mark | None = None
+    is_alone: bool = False  # has it been there when a worker died, and runs without others now?
+
+
+class Workers:
+    """Streams calls to the workers of a joblib backend, which are threads.
+
+    ``Parallel`` itself takes a list of calls, or reads ahead of a generator; a search learns what
+    to submit next only from what has finished. So this speaks to the backend directly, with the
+    interface that joblib documents for those who write backends.
+
+    Parameters
+    ----------
+    parallel : joblib.Parallel
+        Entered as a context manager.
+    n_workers : int
+        How many calls run at the same time.
+    capacity : int
+        How many calls may be with the backend at most.
+    """
+
+    leaves_process = False
+
+    def __init__(self, parallel: Any, n_workers: int, capacity: int) -> None:
+        self._parallel = parallel
+        self._backend = parallel._backend
+        self.n_workers = n_workers
+        self.n_running = 0
+        self.capacity = min(capacity, CALLS_PER_WORKER * n_workers)
+        self._waiting: deque[Call] = deque()
+        self._sent: dict[int, Call] = {}
+        self._jobs: dict[int, Any] = {}
+        self._tickets = itertools.count()
+        # What the threads of the backend tell: ticket, result and error.
+        self._news: queue.SimpleQueue[tuple[int, Any, BaseException | None]] = queue.SimpleQueue()
+        self._done: deque[tuple[Any, Any]] = deque()
+        self._pickles: dict[Any, Any] = {}  # joblib pickles what __main__ defines once, into this
+
+    def submit(
+        self,
+        label: Any,
+        function: Callable[..., Any],
+        kwargs: dict[str, Any],
+        own: Mapping[str, Any],
+    ) -> None:
+        """Send the call to a worker."""
+        self.n_running += 1
+        self._waiting.append(Call(label, function, kwargs, own))
+        self._send_waiting()
+
+    def next(self) -> tuple[Any, Any]:
+        """Wait for a worker."""
+        while not self._done:
+            self._send_waiting()
+            self._hear()
+        self.n_running -= 1
+        return self._done.popleft()
+
+    def abort_after(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: Any
+    ) -> None:
+        """Drop what is running and waiting, if there was an error."""
+        if exc is not None:
+            self._backend.abort_everything(ensure_ready=False)
+
+    def _send_waiting(self) -> None:
+        while self._waiting:
+            self._send(self._waiting.popleft())
+
+    def _send(self, call: Call) -> None:
+        ticket = next(self._tickets)
+        calls = BatchedCalls(
+            [self._task(call, ticket)],
+            self._backend.get_nested_backend(),
+            self._before_pickling(),
+            self._pickles,
+        )
+        self._sent[ticket] = call
+        self._jobs[ticket] = job = self._submit(ticket, calls)
+        # Dask calls back only for results: a task that never ran would be waited for for ever.
+        if hasattr(job, "add_done_callback"):
+            job.add_done_callback(lambda job: self._report_loss(ticket, job))
+
+    def _task(self, call: Call, ticket: int) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        """Return what a worker runs: function, arguments, keyword arguments."""
+        return configured(call.function), (), {**call.kwargs, **call.own}
+
+    def _before_pickling(self) -> Callable[[], None] | None:
+        return None
+
+    def _submit(self, ticket: int, calls: BatchedCalls) -> Any:
+        return self._backend.submit(calls, callback=lambda out: self._report(ticket, out))
+
+    def _report(self, ticket: int, out: Any) -> None:
+        """Tell the waiting thread of a result, from a thread of the backend."""
+        self._news.put((ticket, out, None))
+
+    def _report_loss(self, ticket: int, job: Any) -> None:
+        error = job.exception()
+        if error is not None:
+            self._news.put((ticket, None, error))
+
+    def _hear(self, timeout: float | None = None) -> None:
+        ticket, out, error = self._news.get(timeout=timeout)
+        if ticket in self._sent:  # not if it was told twice
+            del self._jobs[ticket]
+            self._receive(self._sent.pop(ticket), out, error)
+
+    def _receive(self, call: Call, out: Any, error: BaseException | None) -> None:
+        """Take in what a call came to."""
+        if error is not None:
+            raise error
+        self._done.append((call.label, self._backend.retrieve_result_callback(out)[0]))
+
+
+class Processes(Workers):
+    """Workers that are processes, here or elsewhere.
+
+    What is a call's own travels as bytes, and so do results, there and back. What cannot be packed
+    or unpacked then fails this call alone; backends answer that in ways of their own, some by
+    waiting for ever.
+
+    Parameters
+    ----------
+    parallel, n_workers, capacity
+        As in `Workers`.
+    if_lost : callable
+        Called with the error and all arguments of a call that never came back; returns the result
+        that it is given instead, or raises.
+    """
+
+    leaves_process = True
+
+    def __init__(
+        self, parallel: Any, n_workers: int, capacity: int, if_lost: Callable[..., Any]
+    ) -> None:
+        super().__init__(parallel, n_workers, capacity)
+        self._if_lost = if_lost
+        self._n_back = 0
+
+    def submit(
+        self,
+        label: Any,
+        function: Callable[..., Any],
+        kwargs: dict[str, Any],
+        own: Mapping[str, Any],
+    ) -> None:
+        """Send the call to a worker, if it can be sent."""
+        try:
+            packed = dumps(dict(own))
+        except Exception as error:  # whatever an object's own reduction raises
+            self.n_running += 1
+            self._lose(Call(label, function, kwargs, None), error)
+        else:
+            super().submit(label, function, kwargs, packed)
+
+    def _task(self, call: Call, ticket: int) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        return configured(_run_packed), (call.function, call.own, call.mark), call.kwargs
+
+    def _receive(self, call: Call, out: Any, error: BaseException | None) -> None:
+        if error is None:
+            try:
+                out = self._backend.retrieve_result_callback(out)[0]
+            except Exception as failure:  # whatever the backend makes of it
+                error = failure
+        if error is not None:
+            self._receive_loss(call, error)
+        else:
+            self._n_back += 1
+            self._unpack(call, out)
+
+    def _unpack(self, call: Call, outcome: Outcome) -> None:
+        if outcome.kind == "raised":
+            outcome.reraise()
+        elif outcome.kind == "lost":
+            self._lose(call, RuntimeError(f"It could not be sent:\n{outcome.text}"))
+            return
+        try:
+            result = pickle.loads(outcome.content)
+        except Exception as error:  # whatever an object's own constructor raises
+            self._lose(call, error)
+        else:
+            self._done.append((call.label, result))
+
+    def _receive_loss(self, call: Call, error: BaseException) -> None:
+        """Go on without the call if it cost a worker's life; if it cannot travel, none can."""
+        if _tells_of_death(error):
+            self._lose(call, error)
+        elif self._n_back:
+            raise error
+        else:
+            raise TypeError(
+                "Nothing could be run in the worker processes. The estimator, the data, the scorer "
+                "or the fit parameters cannot be sent to them, or not be imported there. Use "
+                "n_jobs=1, or joblib.parallel_config('threading')."
+            ) from error
+
+    def _lose(self, call: Call, error: BaseException) -> None:
+        self._done.append((call.label, self._if_lost(error, **call.kwargs)))
+
+
+class MarkedProcesses(Processes):
+    """Processes on this machine, any of which may die without an end of the search.
+
+    A call whose process died is tried once more, with no other beside it. It is lost if its
+    process dies again, or if it died because the time was over.
+
+    Parameters
+    ----------
+    parallel, n_workers, capacity, if_lost
+        As in `Processes`.
+    folder : Path
+        For the marks of calls.
+    fit_timeout : float or None
+        Seconds that a call may take.
+    """
+
+    def __init__(
+        self,
+        parallel: Any,
+        n_workers: int,
+        capacity: int,
+        if_lost: Callable[..., Any],
+        folder: Path,
+        fit_timeout: float | None,
+    ) -> None:
+        super().__init__(parallel, n_workers, capacity, if_lost)
+        self._folder = folder
+        self._fit_timeout = fit_timeout
+        self._suspects: deque[Call] = deque()
+
+    def _send_waiting(self) -> None:
+        if any(call.is_alone for call in self._sent.values()):
+            return
+        if not self._suspects:
+            super()._send_waiting()
+        elif not self._sent:
+            self._send(self._suspects.popleft())
+
+    def _task(self, call: Call, ticket: int) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        call.mark = Mark(str(self._folder / str(ticket)), self._fit_timeout)
+        return super()._task(call, ticket)
+
+    def _judge(self, call: Call, exit_code: int | None, cause: BaseException | None) -> None:
+        """Decide on a call that was, or may have been, with a process that died."""
+        trace = call.mark.read() if call.mark else None
+        where = f" It was here:\n{trace.where}" if trace and trace.where else ""
+        if trace and trace.time_was_over:
+            text = f"fit_timeout={self._fit_timeout} seconds were over.{where}"
+            self._lose(call, TimeoutError(text))
+        elif call.is_alone:
+            when = "while fitting" if trace else "before it began to fit"
+            text = f"The worker process died {when}, twice ({how_it_ended(exit_code)}).{where}"
+            error = RuntimeError(text)
+            error.__cause__ = cause
+            self._lose(call, error)
+        else:
+            call.is_alone = True
+            self._suspects.append(call)
+
+
+class LokyProcesses(MarkedProcesses):
+    """Loky's workers, which all end when one of them does."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._broken: list[Call] = []
+        self._cause: BaseException | None = None
+        self._processes: dict[int, Any] = {}
+        self._exit_codes: dict[int, int] = {}
+
+    def abort_after(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: Any
+    ) -> None:
+        """Drop what is running and waiting, if there was an error."""
+        if exc is None or self._backend._workers is None:
+            return
+        # Loky's manager thread dies noisily if it meets a call that it has not queued by now.
+        deadline = time.monotonic() + _QUEUEING_SECONDS
+        while time.monotonic() < deadline and not all(map(_is_queued, self._jobs.values())):
+            time.sleep(0.001)
+        super().abort_after(exc_type, exc, tb)
+
+    def _before_pickling(self) -> Callable[[], None]:
+        return self._use_own_folder
+
+    def _use_own_folder(self) -> None:
+        # Loky's workers outlive this search; large arrays go to the folder that ends with it.
+        manager = self._backend._workers._temp_folder_manager
+        manager.set_current_context(self._parallel._id)
+
+    def _send_waiting(self) -> None:
+        if not self._broken:
+            super()._send_waiting()
+
+    def _submit(self, ticket: int, calls: BatchedCalls) -> Any:
+        self._processes = self._backend._workers._processes
+        try:
+            return super()._submit(ticket, calls)
+        except BrokenProcessPool as error:  # a worker died since the last call
+            job: Future[Any] = Future()
+            job.set_exception(error)
+            return job
+
+    def _report(self, ticket: int, out: Any) -> None:
+        if isinstance(out.exception(), BrokenProcessPool):
+            # Who is dead now died first: loky ends the others after it has told of this.
+            codes = {pid: process.exitcode for pid, process in list(self._processes.items())}
+            self._exit_codes |= {pid: code for pid, code in codes.items() if code is not None}
+        super()._report(ticket, out)
+
+    def _receive_loss(self, call: Call, error: BaseException) -> None:
+        is_broken = isinstance(error, BrokenProcessPool)
+        if not is_broken or not (self._n_back or _tells_of_death(error)):
+            super()._receive_loss(call, error)
+            return
+        self._broken.append(call)
+        self._cause = None if _tells_of_death(error) else error
+        if not self._sent:  # all have been told of; some may have ended before
+            self._restart()
+
+    def _restart(self) -> None:
+        """Replace the pool, and send again what was with it."""
+        calls, self._broken = self._broken, []
+        codes, self._exit_codes = self._exit_codes, {}
+        self._backend.abort_everything(ensure_ready=False)  # waits until the last process is gone
+        self._parallel._initialize_backend()
+        traces = [call.mark.read() if call.mark else None for call in calls]
+        blamed = [bool(trace and (trace.pid in codes or trace.time_was_over)) for trace in traces]
+        any_code = next(iter(codes.values()), None)
+        for call, trace, is_blamed in zip(calls, traces, blamed, strict=True):
+            if is_blamed or not any(blamed):
+                self._judge(call, codes.get(trace.pid if trace else 0, any_code), self._cause)
+            else:
+                self._waiting.append(call)
+
+
+class ForkedProcesses(MarkedProcesses):
+    """Workers of multiprocessing, which replaces one that died and tells nobody."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._processes: dict[int, Any] = {}
+
+    def _hear(self, timeout: float | None = _WATCHING_SECONDS) -> None:
+        self._processes |= {process.pid: process for process in list(self._backend._pool._pool)}
+        try:
+            super()._hear(timeout)
+        except queue.Empty:
+            self._look_for_dead()
+
+    def _look_for_dead(self) -> None:
+        for ticket, call in list(self._sent.items()):
+            trace = call.mark.read() if call.mark else None
+            process = self._processes.get(trace.pid) if trace else None
+            if process is not None and process.exitcode is not None:
+                del self._jobs[ticket], self._sent[ticket]
+                self._judge(call, process.exitcode, None)
+
+
+class Evaluation:
+    """Context manager that picks the evaluator for ``n_jobs`` and joblib's active backend.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        As in scikit-learn.
+    pre_dispatch : int or str
+        At most so many calls are with the backend at a time, as in scikit-learn.
+    if_lost : callable
+        Called with the error and the arguments of a call that a worker did not survive, or that
+        could not be sent; returns the result it is given instead, or raises.
+    fit_timeout : float or None
+        Seconds that a call may take.
+
+    Attributes
+    ----------
+    n_workers_asked : int
+        The workers that `n_jobs` names, whatever the backend grants: what the candidates of a
+        seeded search depend on must not vary with the backend.
+    """
+
+    def __init__(
+        self,
+        n_jobs: int | None,
+        pre_dispatch: int | str,
+        if_lost: Callable[..., Any],
+        fit_timeout: float | None = None,
+    ) -> None:
+        self._parallel = Parallel(n_jobs=n_jobs, pre_dispatch=pre_dispatch)
+        self._if_lost = if_lost
+        self._fit_timeout = fit_timeout
+        self._stack = ExitStack()
+        self.n_workers_asked = 1
+
+    def __enter__(self) -> Evaluator:
+        parallel = self._parallel
+        with ExitStack() as stack:  # a refusal leaves no pool behind
+            stack.enter_context(parallel)
+            granted = parallel._effective_n_jobs()
+            self.n_workers_asked = parallel.n_jobs if parallel.n_jobs > 0 else granted
+            capacity = _capacity(parallel.pre_dispatch, granted)
+            if granted == 1:
+                self._check_limit(InProcess, "one worker, which is this process")
+                evaluator: Evaluator = InProcess()
+            else:
+                evaluator = self._start(stack, granted, capacity)
+            self._stack = stack.pop_all()
+        return evaluator
+
+    def _check_limit(self, kind: Any, there: str) -> None:
+        if self._fit_timeout is not None and not issubclass(kind, MarkedProcesses):
+            raise ValueError(
+                f"fit_timeout={self._fit_timeout!r} needs worker processes on this machine that "
+                f"can be ended, but there is {there}. Use n_jobs of 2 or more, with joblib's "
+                f"default backend, loky; or fit_timeout=None."
+            )
+
+    def _start(self, stack: ExitStack, n_workers: int, capacity: int) -> Workers:
+        backend = self._parallel._backend
+        if not backend.supports_retrieve_callback:
+            raise TypeError(
+                f"The joblib backend {type(backend).__name__} cannot hand back results as they "
+                f"finish. Use loky, threading, multiprocessing, dask or ray, or n_jobs=1."
+            )
+        kind = _kind_of(backend)
+        self._check_limit(kind, f"the joblib backend {type(backend).__name__}")
+        more: list[Any] = [self._if_lost] if issubclass(kind, Processes) else []
+        if issubclass(kind, MarkedProcesses):
+            folder = tempfile.TemporaryDirectory(prefix="tunein-", ignore_cleanup_errors=True)
+            more += [Path(stack.enter_context(folder)), self._fit_timeout]
+        if hasattr(backend, "start_call"):
+            backend.start_call()
+        self._parallel._calling = True  # so that Parallel ends the call when it ends itself
+        workers = kind(self._parallel, n_workers, capacity, *more)
+        stack.push(workers.abort_after)
+        # A search in a worker gives its place away while it waits for other workers.
+        stack.enter_context(backend.retrieval_context())
+        return workers
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(exc_type, exc, tb)
+
+
+def _kind_of(backend: Any) -> type[Workers]:
+    if getattr(backend, "uses_threads", False):
+        return Workers
+    if isinstance(backend, LokyBackend):
+        return LokyProcesses
+    return ForkedProcesses if isinstance(backend, MultiprocessingBackend) else Processes
+
+
+class _InWorker(Exception):
+    """A traceback from another process."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a call, in bytes and text, which always arrive.
+
+    Attributes
+    ----------
+    kind : {"returned", "raised", "lost"}
+        Lost is what could not be packed or unpacked.
+    content : bytes
+        The pickled result or error.
+    text : str
+        The traceback.
+    """
+
+    kind: str
+    content: bytes = b""
+    text: str = ""
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], own: bytes, kwargs: dict[str, Any]) -> Outcome:
+        """Call `function`, and keep what it does."""
+        try:
+            arguments = {**kwargs, **pickle.loads(own)}
+        except Exception:  # whatever an object's own constructor raises
+            return cls("lost", text=traceback.format_exc())
+        try:
+            result = function(**arguments)
+        except BaseException as error:
+            return cls("raised", _pickled_error(error), traceback.format_exc())
+        try:
+            return cls("returned", dumps(result))
+        except Exception:  # whatever an object's own reduction raises
+            return cls("lost", text=traceback.format_exc())
+
+    def reraise(self) -> NoReturn:
+        """Raise what the call raised; an error that cannot be unpickled, as its text."""
+        try:
+            error = pickle.loads(self.content)
+        except Exception:  # whatever its own constructor raises
+            error = RuntimeError(self.text)
+        raise error from _InWorker(f"\n{self.text}")
+
+
+def _pickled_error(error: BaseException) -> bytes:
+    try:
+        return bytes(dumps(error))
+    except Exception:  # whatever its own reduction raises
+        return b""
+
+
+def _run_packed(
+    function: Callable[..., Any], own: bytes, mark: Mark | None, **kwargs: Any
+) -> Outcome:
+    outcome = partial(Outcome.of, function, own, kwargs)
+    return mark.run(outcome) if mark else outcome()
+
+
+def _tells_of_death(error: BaseException) -> bool:
+    # Distributed's error goes by its name: it need not be installed.
+    return isinstance(error, TerminatedWorkerError) or type(error).__name__ == "KilledWorker"
+
+
+def _is_queued(job: Any) -> bool:
+    return bool(job.running() or job.done())
+
+
+def _capacity(pre_dispatch: int | str, n_workers: int) -> int:
+    """Read ``pre_dispatch`` as joblib does."""
+    if pre_dispatch == "all":
+        return 2**31
+    try:
+        n_calls = int(eval_expr(str(pre_dispatch).replace("n_jobs", str(n_workers))))
+    except Exception as error:
+        raise ValueError(
+            f"pre_dispatch={pre_dispatch!r} cannot be read. Use an int, 'all', or an expression "
+            f"of n_jobs as '2*n_jobs'."
+        ) from error
+    if n_calls < 1:
+        raise ValueError(
+            f"pre_dispatch={pre_dispatch!r} comes to {n_calls} for {n_workers} workers; at least "
+            f"one task must be dispatched."
+        )
+    return n_calls
