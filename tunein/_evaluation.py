@@ -1,12 +1,12 @@
 """A fold in, a score out, whatever happens to the fit.
 
-Nothing here knows about search spaces, methods or workers.
+Nothing here knows about search spaces and methods, nor about joblib.
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from sklearn.base import clone
@@ -100,3 +100,70 @@ class Probe(Protocol):
         self, estimator: Any, X: Any, y: Any, **kwargs: Any
     ) -> tuple[HyperGradient | None, str | None]:
         """Return it, or why there is none; `kwargs` are those of ``_fit_and_score``."""
+
+
+class Evaluator(Protocol):
+    """Runs calls, each with a label, and hands results back as they finish.
+
+    Attributes
+    ----------
+    n_workers : int
+        How many calls run at the same time.
+    leaves_process : bool
+        Whether calls are pickled.
+    n_running : int
+        Calls handed in and not handed back.
+    capacity : int
+        How many calls may be handed in before one is handed back.
+    """
+
+    n_workers: int
+    leaves_process: bool
+    n_running: int
+    capacity: int
+
+    def submit(
+        self,
+        label: Any,
+        function: Callable[..., Any],
+        kwargs: dict[str, Any],
+        own: Mapping[str, Any],
+    ) -> None:
+        """Hand in a call, with arguments like those of others, and with some of its own.
+
+        If its own cannot be sent to a worker, this call has failed; if others cannot, all have.
+        """
+
+    def next(self) -> tuple[Any, Any]:
+        """Wait for a call to finish; return its label and result, or raise its error."""
+
+
+class InProcess:
+    """Runs one call after the other, here: no threads, no copies."""
+
+    n_workers = 1
+    leaves_process = False
+    capacity = 1
+
+    def __init__(self) -> None:
+        self.n_running = 0
+        self._waiting: tuple[Any, Callable[..., Any], dict[str, Any]] | None = None
+
+    def submit(
+        self,
+        label: Any,
+        function: Callable[..., Any],
+        kwargs: dict[str, Any],
+        own: Mapping[str, Any],
+    ) -> None:
+        """Keep the call until `next`."""
+        self._waiting = (label, function, {**kwargs, **own})
+        self.n_running = 1
+
+    def next(self) -> tuple[Any, Any]:
+        """Run the call."""
+        if self._waiting is None:
+            raise RuntimeError("Nothing was handed in.")
+        label, function, kwargs = self._waiting
+        self._waiting, self.n_running = None, 0
+        return label, function(**kwargs)

@@ -18,7 +18,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state, get_tags, indexable
 
 from tunein._dimensions import Array, same_value
-from tunein._evaluation import evaluate_fold, failed_fold
+from tunein._evaluation import Evaluator, evaluate_fold, failed_fold
 from tunein._history import History, Known, Proposal, Score, Trial
 from tunein._math.design import sobol
 from tunein._math.scores import merge_ties
@@ -31,7 +31,7 @@ from tunein._sklearn import (
     _warn_or_raise_about_fit_failures,
 )
 from tunein._space import Space
-from tunein._workers import Evaluation, Evaluator
+from tunein._workers import Evaluation
 
 
 @dataclass(frozen=True)

@@ -6,20 +6,18 @@ The only module that imports joblib. Nothing here knows what the calls compute.
 from __future__ import annotations
 
 import itertools
+import os
 import pickle
 import queue
 import tempfile
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Self
 
 from joblib import Parallel
 from joblib._parallel_backends import LokyBackend, MultiprocessingBackend
@@ -29,7 +27,8 @@ from joblib.externals.loky.cloudpickle_wrapper import dumps
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import BatchedCalls
 
-from tunein._marks import Mark, how_it_ended
+from tunein._abroad import Lost, Mark, Parcel, how_it_ended, run
+from tunein._evaluation import Evaluator, InProcess
 from tunein._sklearn import configured
 
 # One in work and one waiting, so that no worker waits while the next trial is thought of. What
@@ -43,73 +42,6 @@ _QUEUEING_SECONDS = 1.0
 _WATCHING_SECONDS = 0.5
 
 
-class Evaluator(Protocol):
-    """Runs calls, each with a label, and hands results back as they finish.
-
-    Attributes
-    ----------
-    n_workers : int
-        How many calls run at the same time.
-    leaves_process : bool
-        Whether calls are pickled.
-    n_running : int
-        Calls handed in and not handed back.
-    capacity : int
-        How many calls may be handed in before one is handed back.
-    """
-
-    n_workers: int
-    leaves_process: bool
-    n_running: int
-    capacity: int
-
-    def submit(
-        self,
-        label: Any,
-        function: Callable[..., Any],
-        kwargs: dict[str, Any],
-        own: Mapping[str, Any],
-    ) -> None:
-        """Hand in a call, with arguments like those of others, and with some of its own.
-
-        If its own cannot be sent to a worker, this call has failed; if others cannot, all have.
-        """
-
-    def next(self) -> tuple[Any, Any]:
-        """Wait for a call to finish; return its label and result, or raise its error."""
-
-
-class InProcess:
-    """Runs one call after the other, here: no threads, no copies."""
-
-    n_workers = 1
-    leaves_process = False
-    capacity = 1
-
-    def __init__(self) -> None:
-        self.n_running = 0
-        self._waiting: tuple[Any, Callable[..., Any], dict[str, Any]] | None = None
-
-    def submit(
-        self,
-        label: Any,
-        function: Callable[..., Any],
-        kwargs: dict[str, Any],
-        own: Mapping[str, Any],
-    ) -> None:
-        """Keep the call until `next`."""
-        self._waiting = (label, function, {**kwargs, **own})
-        self.n_running = 1
-
-    def next(self) -> tuple[Any, Any]:
-        """Run the call."""
-        if self._waiting is None:
-            raise RuntimeError("Nothing was handed in.")
-        label, function, kwargs = self._waiting
-        self._waiting, self.n_running = None, 0
-        return label, function(**kwargs)
-
-
 @dataclass
 class Call:
     """What was handed in, and what it went through."""
@@ -117,7 +49,7 @@ class Call:
     label: Any
     function: Callable[..., Any]
     kwargs: dict[str, Any]
-    own: Any
+    own: Mapping[str, Any]
     mark: Mark | None = None
     is_alone: bool = False  # has it been there when a worker died, and runs without others now?
 
@@ -137,13 +69,28 @@ class Workers:
         How many calls run at the same time.
     capacity : int
         How many calls may be with the backend at most.
+    if_lost : callable
+        Called with the error and the arguments of a call that a worker did not survive, or that
+        could not be sent; returns the result that it is given instead, or raises.
+    fit_timeout : float or None
+        Seconds that a call may take, if `keeps_time`.
     """
 
     leaves_process = False
+    keeps_time = False
 
-    def __init__(self, parallel: Any, n_workers: int, capacity: int) -> None:
+    def __init__(
+        self,
+        parallel: Any,
+        n_workers: int,
+        capacity: int,
+        if_lost: Callable[..., Any],
+        fit_timeout: float | None,
+    ) -> None:
         self._parallel = parallel
         self._backend = parallel._backend
+        self._if_lost = if_lost
+        self._fit_timeout = fit_timeout
         self.n_workers = n_workers
         self.n_running = 0
         self.capacity = min(capacity, CALLS_PER_WORKER * n_workers)
@@ -176,11 +123,11 @@ class Workers:
         self.n_running -= 1
         return self._done.popleft()
 
-    def abort_after(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: Any
-    ) -> None:
-        """Drop what is running and waiting, if there was an error."""
-        if exc is not None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, *_: Any) -> None:
+        if exc_type is not None:  # what is running and waiting is of no use any more
             self._backend.abort_everything(ensure_ready=False)
 
     def _send_waiting(self) -> None:
@@ -239,24 +186,14 @@ class Processes(Workers):
     What is a call's own travels as bytes, and so do results, there and back. What cannot be packed
     or unpacked then fails this call alone; backends answer that in ways of their own, some by
     waiting for ever.
-
-    Parameters
-    ----------
-    parallel, n_workers, capacity
-        As in `Workers`.
-    if_lost : callable
-        Called with the error and all arguments of a call that never came back; returns the result
-        that it is given instead, or raises.
     """
 
     leaves_process = True
 
-    def __init__(
-        self, parallel: Any, n_workers: int, capacity: int, if_lost: Callable[..., Any]
-    ) -> None:
-        super().__init__(parallel, n_workers, capacity)
-        self._if_lost = if_lost
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
         self._n_back = 0
+        self._is_checked = False
 
     def submit(
         self,
@@ -266,16 +203,21 @@ class Processes(Workers):
         own: Mapping[str, Any],
     ) -> None:
         """Send the call to a worker, if it can be sent."""
+        if not self._is_checked:
+            # Of data, which is large, it is known.
+            _check_travel({k: value for k, value in kwargs.items() if not hasattr(value, "shape")})
+            self._is_checked = True
         try:
-            packed = dumps(dict(own))
-        except Exception as error:  # whatever an object's own reduction raises
+            _check_travel(own)
+        except TypeError as error:
             self.n_running += 1
-            self._lose(Call(label, function, kwargs, None), error)
+            self._lose(Call(label, function, kwargs, own), error)
         else:
-            super().submit(label, function, kwargs, packed)
+            super().submit(label, function, kwargs, own)
 
     def _task(self, call: Call, ticket: int) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-        return configured(_run_packed), (call.function, call.own, call.mark), call.kwargs
+        parcel = Parcel(call.function, dumps(dict(call.own)), dumps, call.mark)
+        return configured(run), (parcel,), call.kwargs
 
     def _receive(self, call: Call, out: Any, error: BaseException | None) -> None:
         if error is None:
@@ -287,20 +229,10 @@ class Processes(Workers):
             self._receive_loss(call, error)
         else:
             self._n_back += 1
-            self._unpack(call, out)
-
-    def _unpack(self, call: Call, outcome: Outcome) -> None:
-        if outcome.kind == "raised":
-            outcome.reraise()
-        elif outcome.kind == "lost":
-            self._lose(call, RuntimeError(f"It could not be sent:\n{outcome.text}"))
-            return
-        try:
-            result = pickle.loads(outcome.content)
-        except Exception as error:  # whatever an object's own constructor raises
-            self._lose(call, error)
-        else:
-            self._done.append((call.label, result))
+            try:
+                self._done.append((call.label, out.unpack()))
+            except Lost as lost:
+                self._lose(call, lost)
 
     def _receive_loss(self, call: Call, error: BaseException) -> None:
         """Go on without the call if it cost a worker's life; if it cannot travel, none can."""
@@ -309,11 +241,13 @@ class Processes(Workers):
         elif self._n_back:
             raise error
         else:
-            raise TypeError(
-                "Nothing could be run in the worker processes. The estimator, the data, the scorer "
-                "or the fit parameters cannot be sent to them, or not be imported there. Use "
-                "n_jobs=1, or joblib.parallel_config('threading')."
-            ) from error
+            self._give_up(error)
+
+    def _give_up(self, cause: BaseException | None) -> NoReturn:
+        raise RuntimeError(
+            "Nothing could be run in the worker processes: they cannot start, or what every fit "
+            "needs cannot be imported there. Use n_jobs=1, or joblib.parallel_config('threading')."
+        ) from cause
 
     def _lose(self, call: Call, error: BaseException) -> None:
         self._done.append((call.label, self._if_lost(error, **call.kwargs)))
@@ -324,30 +258,18 @@ class MarkedProcesses(Processes):
 
     A call whose process died is tried once more, with no other beside it. It is lost if its
     process dies again, or if it died because the time was over.
-
-    Parameters
-    ----------
-    parallel, n_workers, capacity, if_lost
-        As in `Processes`.
-    folder : Path
-        For the marks of calls.
-    fit_timeout : float or None
-        Seconds that a call may take.
     """
 
-    def __init__(
-        self,
-        parallel: Any,
-        n_workers: int,
-        capacity: int,
-        if_lost: Callable[..., Any],
-        folder: Path,
-        fit_timeout: float | None,
-    ) -> None:
-        super().__init__(parallel, n_workers, capacity, if_lost)
-        self._folder = folder
-        self._fit_timeout = fit_timeout
+    keeps_time = True
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._folder = tempfile.TemporaryDirectory(prefix="tunein-", ignore_cleanup_errors=True)
         self._suspects: deque[Call] = deque()
+
+    def __exit__(self, exc_type: type[BaseException] | None, *_: Any) -> None:
+        super().__exit__(exc_type)
+        self._folder.cleanup()
 
     def _send_waiting(self) -> None:
         if any(call.is_alone for call in self._sent.values()):
@@ -358,7 +280,7 @@ class MarkedProcesses(Processes):
             self._send(self._suspects.popleft())
 
     def _task(self, call: Call, ticket: int) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-        call.mark = Mark(str(self._folder / str(ticket)), self._fit_timeout)
+        call.mark = Mark(os.path.join(self._folder.name, str(ticket)), self._fit_timeout)
         return super()._task(call, ticket)
 
     def _judge(self, call: Call, exit_code: int | None, cause: BaseException | None) -> None:
@@ -368,6 +290,8 @@ class MarkedProcesses(Processes):
         if trace and trace.time_was_over:
             text = f"fit_timeout={self._fit_timeout} seconds were over.{where}"
             self._lose(call, TimeoutError(text))
+        elif call.is_alone and not trace and not self._n_back:
+            self._give_up(cause)
         elif call.is_alone:
             when = "while fitting" if trace else "before it began to fit"
             text = f"The worker process died {when}, twice ({how_it_ended(exit_code)}).{where}"
@@ -389,17 +313,16 @@ class LokyProcesses(MarkedProcesses):
         self._processes: dict[int, Any] = {}
         self._exit_codes: dict[int, int] = {}
 
-    def abort_after(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: Any
-    ) -> None:
-        """Drop what is running and waiting, if there was an error."""
-        if exc is None or self._backend._workers is None:
-            return
+    def __exit__(self, exc_type: type[BaseException] | None, *_: Any) -> None:
         # Loky's manager thread dies noisily if it meets a call that it has not queued by now.
         deadline = time.monotonic() + _QUEUEING_SECONDS
-        while time.monotonic() < deadline and not all(map(_is_queued, self._jobs.values())):
+        while exc_type and time.monotonic() < deadline and not self._all_queued():
             time.sleep(0.001)
-        super().abort_after(exc_type, exc, tb)
+        was_restarting = self._backend._workers is None
+        super().__exit__(None if was_restarting else exc_type)
+
+    def _all_queued(self) -> bool:
+        return all(job.running() or job.done() for job in self._jobs.values())
 
     def _before_pickling(self) -> Callable[[], None]:
         return self._use_own_folder
@@ -487,11 +410,8 @@ class Evaluation:
         As in scikit-learn.
     pre_dispatch : int or str
         At most so many calls are with the backend at a time, as in scikit-learn.
-    if_lost : callable
-        Called with the error and the arguments of a call that a worker did not survive, or that
-        could not be sent; returns the result it is given instead, or raises.
-    fit_timeout : float or None
-        Seconds that a call may take.
+    if_lost, fit_timeout
+        As in `Workers`.
 
     Attributes
     ----------
@@ -521,15 +441,15 @@ class Evaluation:
             self.n_workers_asked = parallel.n_jobs if parallel.n_jobs > 0 else granted
             capacity = _capacity(parallel.pre_dispatch, granted)
             if granted == 1:
-                self._check_limit(InProcess, "one worker, which is this process")
+                self._check_limit(False, "one worker, which is this process")
                 evaluator: Evaluator = InProcess()
             else:
                 evaluator = self._start(stack, granted, capacity)
             self._stack = stack.pop_all()
         return evaluator
 
-    def _check_limit(self, kind: Any, there: str) -> None:
-        if self._fit_timeout is not None and not issubclass(kind, MarkedProcesses):
+    def _check_limit(self, keeps_time: bool, there: str) -> None:
+        if self._fit_timeout is not None and not keeps_time:
             raise ValueError(
                 f"fit_timeout={self._fit_timeout!r} needs worker processes on this machine that "
                 f"can be ended, but there is {there}. Use n_jobs of 2 or more, with joblib's "
@@ -544,16 +464,12 @@ class Evaluation:
                 f"finish. Use loky, threading, multiprocessing, dask or ray, or n_jobs=1."
             )
         kind = _kind_of(backend)
-        self._check_limit(kind, f"the joblib backend {type(backend).__name__}")
-        more: list[Any] = [self._if_lost] if issubclass(kind, Processes) else []
-        if issubclass(kind, MarkedProcesses):
-            folder = tempfile.TemporaryDirectory(prefix="tunein-", ignore_cleanup_errors=True)
-            more += [Path(stack.enter_context(folder)), self._fit_timeout]
+        self._check_limit(kind.keeps_time, f"the joblib backend {type(backend).__name__}")
         if hasattr(backend, "start_call"):
             backend.start_call()
         self._parallel._calling = True  # so that Parallel ends the call when it ends itself
-        workers = kind(self._parallel, n_workers, capacity, *more)
-        stack.push(workers.abort_after)
+        workers = kind(self._parallel, n_workers, capacity, self._if_lost, self._fit_timeout)
+        stack.enter_context(workers)
         # A search in a worker gives its place away while it waits for other workers.
         stack.enter_context(backend.retrieval_context())
         return workers
@@ -575,74 +491,20 @@ def _kind_of(backend: Any) -> type[Workers]:
     return ForkedProcesses if isinstance(backend, MultiprocessingBackend) else Processes
 
 
-class _InWorker(Exception):
-    """A traceback from another process."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a call, in bytes and text, which always arrive.
-
-    Attributes
-    ----------
-    kind : {"returned", "raised", "lost"}
-        Lost is what could not be packed or unpacked.
-    content : bytes
-        The pickled result or error.
-    text : str
-        The traceback.
-    """
-
-    kind: str
-    content: bytes = b""
-    text: str = ""
-
-    @classmethod
-    def of(cls, function: Callable[..., Any], own: bytes, kwargs: dict[str, Any]) -> Outcome:
-        """Call `function`, and keep what it does."""
+def _check_travel(arguments: Mapping[str, Any]) -> None:
+    for name, value in arguments.items():
         try:
-            arguments = {**kwargs, **pickle.loads(own)}
-        except Exception:  # whatever an object's own constructor raises
-            return cls("lost", text=traceback.format_exc())
-        try:
-            result = function(**arguments)
-        except BaseException as error:
-            return cls("raised", _pickled_error(error), traceback.format_exc())
-        try:
-            return cls("returned", dumps(result))
-        except Exception:  # whatever an object's own reduction raises
-            return cls("lost", text=traceback.format_exc())
-
-    def reraise(self) -> NoReturn:
-        """Raise what the call raised; an error that cannot be unpickled, as its text."""
-        try:
-            error = pickle.loads(self.content)
-        except Exception:  # whatever its own constructor raises
-            error = RuntimeError(self.text)
-        raise error from _InWorker(f"\n{self.text}")
-
-
-def _pickled_error(error: BaseException) -> bytes:
-    try:
-        return bytes(dumps(error))
-    except Exception:  # whatever its own reduction raises
-        return b""
-
-
-def _run_packed(
-    function: Callable[..., Any], own: bytes, mark: Mark | None, **kwargs: Any
-) -> Outcome:
-    outcome = partial(Outcome.of, function, own, kwargs)
-    return mark.run(outcome) if mark else outcome()
+            pickle.loads(dumps(value))
+        except Exception as error:  # whatever an object's own reduction raises
+            raise TypeError(
+                f"{name}, a {type(value).__name__}, cannot be sent to a worker process: {error!r}. "
+                f"Use n_jobs=1, or joblib.parallel_config('threading')."
+            ) from error
 
 
 def _tells_of_death(error: BaseException) -> bool:
     # Distributed's error goes by its name: it need not be installed.
     return isinstance(error, TerminatedWorkerError) or type(error).__name__ == "KilledWorker"
-
-
-def _is_queued(job: Any) -> bool:
-    return bool(job.running() or job.done())
 
 
 def _capacity(pre_dispatch: int | str, n_workers: int) -> int:

@@ -1,16 +1,25 @@
-"""What a call leaves on disk, for those who ask what became of it when its process is gone."""
+"""A call in another process: what it takes along, what it sends back, what it leaves behind.
+
+What only this call has travels as bytes, and so does what it comes to. What cannot be packed or
+unpacked then fails this call alone; joblib's backends answer that in ways of their own, some by
+waiting for ever. While it runs there is a mark on disk, for those who ask what became of it when
+its process is gone.
+"""
 
 from __future__ import annotations
 
 import faulthandler
 import itertools
 import os
+import pickle
 import signal
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
@@ -72,7 +81,7 @@ class Mark:
                 faulthandler.cancel_dump_traceback_later()
                 faulthandler.disable()
                 if was_enabled:
-                    faulthandler.enable()
+                    faulthandler.enable(2)  # standard error, as by default
                 with suppress(OSError):
                     os.unlink(self.path)
 
@@ -107,3 +116,91 @@ def how_it_ended(exit_code: int | None) -> str:
         return f"exit code {exit_code}: {signal.Signals(-exit_code).name}"
     except ValueError:
         return f"exit code {exit_code}"
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A call that can be pickled whatever it takes along.
+
+    Parameters
+    ----------
+    function : callable
+        What to call.
+    content : bytes
+        The pickled arguments that are its own.
+    dumps : callable
+        Pickles what it comes to.
+    mark : Mark or None
+        Where to leave a mark.
+    """
+
+    function: Callable[..., Any]
+    content: bytes
+    dumps: Callable[[Any], bytes]
+    mark: Mark | None
+
+
+class Lost(Exception):
+    """What a call took along, or came to, could not be packed or unpacked."""
+
+
+class _InWorker(Exception):
+    """A traceback from another process."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a call, in bytes and text, which always arrive.
+
+    Attributes
+    ----------
+    kind : {"returned", "raised", "lost"}
+        Lost is what could not be packed or unpacked.
+    content : bytes
+        The pickled result or error.
+    text : str
+        The traceback.
+    """
+
+    kind: Literal["returned", "raised", "lost"]
+    content: bytes = b""
+    text: str = ""
+
+    @classmethod
+    def of(cls, parcel: Parcel, kwargs: dict[str, Any]) -> Outcome:
+        """Call the function, and keep what it does."""
+        try:
+            own = pickle.loads(parcel.content)
+        except Exception:  # whatever an object's own constructor raises
+            return cls("lost", text=traceback.format_exc())
+        try:
+            result = parcel.function(**kwargs, **own)
+        except BaseException as error:
+            text = traceback.format_exc()
+            with suppress(Exception):  # whatever its own reduction raises
+                return cls("raised", parcel.dumps(error), text)
+            return cls("raised", text=text)
+        try:
+            return cls("returned", parcel.dumps(result))
+        except Exception:  # whatever an object's own reduction raises
+            return cls("lost", text=traceback.format_exc())
+
+    def unpack(self) -> Any:
+        """Return what the call returned, or raise what it raised; raise `Lost` if that is lost."""
+        if self.kind == "lost":
+            raise Lost(f"A call or its result could not be sent:\n{self.text}")
+        try:
+            content = pickle.loads(self.content)
+        except Exception as error:  # whatever an object's own constructor raises
+            if self.kind == "returned":
+                raise Lost("The result of a call could not be unpickled.") from error
+            content = RuntimeError(self.text)
+        if self.kind == "raised":
+            raise content from _InWorker(f"\n{self.text}")
+        return content
+
+
+def run(parcel: Parcel, /, **kwargs: Any) -> Outcome:
+    """Call what is in the parcel with its own arguments and these; never raise."""
+    outcome = partial(Outcome.of, parcel, kwargs)
+    return parcel.mark.run(outcome) if parcel.mark else outcome()
