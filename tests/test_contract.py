@@ -430,11 +430,11 @@ def test_the_first_of_a_list_drives(quick):
 
 
 @every_search
-def test_the_signature_is_that_of_a_random_search_and_initial_params(search_class):
+def test_the_signature_is_that_of_a_random_search_and_more(search_class):
     ours = inspect.signature(search_class).parameters
     theirs = inspect.signature(RandomizedSearchCV).parameters
     own = ["gradient", "loss", "tol"] if search_class is HyperGradSearchCV else []
-    assert list(ours) == [*theirs, "initial_params", *own]
+    assert list(ours) == [*theirs, "initial_params", "fit_timeout", *own]
     for name, expected in theirs.items():
         assert ours[name].kind == expected.kind, name
         if name == "error_score":
@@ -509,6 +509,8 @@ INVALID = [
     ("initial_params", [{"cut": 0.5}, {"cut": 7}], r"initial_params\[1\].* outside .*'cut'"),
     ("initial_params", [{"cat": 0.5}], r"initial_params\[0\].*\['cat'\].*\['cut'\]"),
     ("initial_params", [{}], r"initial_params\[0\].*\['cut'\]"),
+    ("fit_timeout", 0, "'fit_timeout' parameter of .*SearchCV must be .* Got 0"),
+    ("fit_timeout", "2s", "'fit_timeout' parameter of .*SearchCV must be .* Got '2s'"),
 ]
 
 

@@ -60,7 +60,14 @@ return_train_score : bool, default=False
 initial_params : list of dict, default=None
     Candidates to try first, each with all parameters of the space, or of one of its branches.
     Before them, the estimator's own current values are tried if the space contains them. Both
-    count towards `n_iter`."""
+    count towards `n_iter`.
+
+fit_timeout : float, default=None
+    Seconds that one fold of one candidate may take, fit and score. What takes longer has failed,
+    like a fit that raises; its error says where in the code it was. As even compiled code is ended,
+    this needs worker processes: `n_jobs` of 2 or more, and joblib's loky backend (the default) or
+    multiprocessing. Loky ends all its workers with one, and what the others were fitting begins
+    again. None is no limit; the refit has none."""
 
 _ATTRIBUTES = """\
 cv_results_ : dict of numpy (masked) ndarrays
