@@ -14,12 +14,12 @@ import os
 import pickle
 import signal
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TextIO, TypeVar
 
 T = TypeVar("T")
 
@@ -67,23 +67,31 @@ class Mark:
 
         The limit is kept by a thread that needs no interpreter, so it holds in compiled code that
         never gives the interpreter back. It cannot interrupt; all it can do is end the process.
+        There is one such timer: a function that sets its own takes the place of this.
         """
-        with open(self.path, "w") as file:
-            file.write(f"{os.getpid()}\n")
-            file.flush()
-            was_enabled = faulthandler.is_enabled()
-            faulthandler.enable(file)
-            if self.limit is not None:
-                faulthandler.dump_traceback_later(self.limit, exit=True, file=file)
-            try:
-                return function()
-            finally:
-                faulthandler.cancel_dump_traceback_later()
-                faulthandler.disable()
-                if was_enabled:
-                    faulthandler.enable(2)  # standard error, as by default
-                with suppress(OSError):
-                    os.unlink(self.path)
+        try:
+            with open(self.path, "w") as file:
+                file.write(f"{os.getpid()}\n")
+                file.flush()
+                with self._reports_to(file):
+                    return function()
+        finally:
+            with suppress(OSError):
+                os.unlink(self.path)
+
+    @contextmanager
+    def _reports_to(self, file: TextIO) -> Iterator[None]:
+        was_enabled = faulthandler.is_enabled()
+        faulthandler.enable(file)
+        if self.limit is not None:
+            faulthandler.dump_traceback_later(self.limit, exit=True, file=file)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            faulthandler.disable()
+            if was_enabled:
+                faulthandler.enable(2)  # standard error, as by default
 
     def read(self) -> Trace | None:
         """Return what there is to see; None if the call has not begun, or has ended."""
@@ -108,13 +116,11 @@ def how_it_ended(exit_code: int | None) -> str:
     """Put the exit code of a process into words."""
     if exit_code is None:
         return "exit code unknown"
-    if exit_code >= 0:
-        return f"exit code {exit_code}: it ended itself"
     if exit_code == -9:  # Windows has no signal.SIGKILL to compare with
         return "exit code -9: out of memory, or killed"
     try:
         return f"exit code {exit_code}: {signal.Signals(-exit_code).name}"
-    except ValueError:
+    except ValueError:  # it ended itself, or the system did in a way of its own
         return f"exit code {exit_code}"
 
 

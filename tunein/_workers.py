@@ -379,7 +379,11 @@ class LokyProcesses(MarkedProcesses):
 
 
 class ForkedProcesses(MarkedProcesses):
-    """Workers of multiprocessing, which replaces one that died and tells nobody."""
+    """Workers of multiprocessing, which replaces one that died and tells nobody.
+
+    So they are looked at from time to time. That shows who died at a call; one that dies between
+    two calls takes the next with it unseen, or the lock that the others wait for.
+    """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -441,7 +445,9 @@ class Evaluation:
             self.n_workers_asked = parallel.n_jobs if parallel.n_jobs > 0 else granted
             capacity = _capacity(parallel.pre_dispatch, granted)
             if granted == 1:
-                self._check_limit(False, "one worker, which is this process")
+                self._check_limit(
+                    False, f"n_jobs={parallel.n_jobs}: the one worker is this process"
+                )
                 evaluator: Evaluator = InProcess()
             else:
                 evaluator = self._start(stack, granted, capacity)
@@ -451,9 +457,9 @@ class Evaluation:
     def _check_limit(self, keeps_time: bool, there: str) -> None:
         if self._fit_timeout is not None and not keeps_time:
             raise ValueError(
-                f"fit_timeout={self._fit_timeout!r} needs worker processes on this machine that "
-                f"can be ended, but there is {there}. Use n_jobs of 2 or more, with joblib's "
-                f"default backend, loky; or fit_timeout=None."
+                f"fit_timeout={self._fit_timeout!r} ends processes, and cannot with {there}. Use "
+                f"n_jobs of 2 or more, or -1, on joblib's default backend, loky; or "
+                f"fit_timeout=None."
             )
 
     def _start(self, stack: ExitStack, n_workers: int, capacity: int) -> Workers:
