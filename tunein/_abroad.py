@@ -14,7 +14,7 @@ import os
 import pickle
 import signal
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -122,6 +122,18 @@ def how_it_ended(exit_code: int | None) -> str:
         return f"exit code {exit_code}: {signal.Signals(-exit_code).name}"
     except ValueError:  # it ended itself, or the system did in a way of its own
         return f"exit code {exit_code}"
+
+
+def check_travel(arguments: Mapping[str, Any], dumps: Callable[[Any], bytes]) -> None:
+    """Raise a TypeError that names the argument which cannot be pickled, and back."""
+    for name, value in arguments.items():
+        try:
+            pickle.loads(dumps(value))
+        except Exception as error:  # whatever an object's own reduction raises
+            raise TypeError(
+                f"{name}, a {type(value).__name__}, cannot be sent to a worker process: {error!r}. "
+                f"Use n_jobs=1, or joblib.parallel_config('threading')."
+            ) from error
 
 
 @dataclass(frozen=True)

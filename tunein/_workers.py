@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import pickle
 import queue
 import tempfile
 import time
@@ -27,7 +26,7 @@ from joblib.externals.loky.cloudpickle_wrapper import dumps
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import BatchedCalls
 
-from tunein._abroad import Lost, Mark, Parcel, how_it_ended, run
+from tunein._abroad import Lost, Mark, Parcel, check_travel, how_it_ended, run
 from tunein._evaluation import Evaluator, InProcess
 from tunein._sklearn import configured
 
@@ -181,12 +180,7 @@ class Workers:
 
 
 class Processes(Workers):
-    """Workers that are processes, here or elsewhere.
-
-    What is a call's own travels as bytes, and so do results, there and back. What cannot be packed
-    or unpacked then fails this call alone; backends answer that in ways of their own, some by
-    waiting for ever.
-    """
+    """Workers that are processes, here or elsewhere."""
 
     leaves_process = True
 
@@ -205,10 +199,11 @@ class Processes(Workers):
         """Send the call to a worker, if it can be sent."""
         if not self._is_checked:
             # Of data, which is large, it is known.
-            _check_travel({k: value for k, value in kwargs.items() if not hasattr(value, "shape")})
+            small = {name: value for name, value in kwargs.items() if not hasattr(value, "shape")}
+            check_travel(small, dumps)
             self._is_checked = True
         try:
-            _check_travel(own)
+            check_travel(own, dumps)
         except TypeError as error:
             self.n_running += 1
             self._lose(Call(label, function, kwargs, own), error)
@@ -495,17 +490,6 @@ def _kind_of(backend: Any) -> type[Workers]:
     if isinstance(backend, LokyBackend):
         return LokyProcesses
     return ForkedProcesses if isinstance(backend, MultiprocessingBackend) else Processes
-
-
-def _check_travel(arguments: Mapping[str, Any]) -> None:
-    for name, value in arguments.items():
-        try:
-            pickle.loads(dumps(value))
-        except Exception as error:  # whatever an object's own reduction raises
-            raise TypeError(
-                f"{name}, a {type(value).__name__}, cannot be sent to a worker process: {error!r}. "
-                f"Use n_jobs=1, or joblib.parallel_config('threading')."
-            ) from error
 
 
 def _tells_of_death(error: BaseException) -> bool:
