@@ -245,6 +245,21 @@ def test_who_may_be_to_blame_is_tried_again_alone(backend, tmp_path):
     assert results[1] == (1, 0)
 
 
+def end_at_once():
+    os._exit(3)
+
+
+def test_workers_that_die_as_soon_as_they_are_born_are_seen():
+    def lost(error, **kwargs):
+        return str(error)
+
+    with parallel_config("multiprocessing"), Evaluation(2, "all", lost) as workers:
+        for i in range(4):
+            workers.submit(i, end_at_once, {}, {})
+        said = [workers.next()[1] for _ in range(4)]
+    assert all("died while fitting, twice" in words for words in said)
+
+
 def test_a_worker_that_dies_between_two_searches_is_replaced():
     expected = scores(search(Faulty(), "loky"))
     for pid in list(reusable_executor._executor._processes):

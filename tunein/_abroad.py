@@ -67,7 +67,8 @@ class Mark:
 
         The limit is kept by a thread that needs no interpreter, so it holds in compiled code that
         never gives the interpreter back. It cannot interrupt; all it can do is end the process.
-        There is one such timer: a function that sets its own takes the place of this.
+        There is one such timer in a process: a function that sets its own takes the place of this,
+        and a process that was forked while there was one cannot have another.
         """
         try:
             with open(self.path, "w") as file:
@@ -88,7 +89,8 @@ class Mark:
         try:
             yield
         finally:
-            faulthandler.cancel_dump_traceback_later()
+            if self.limit is not None:
+                faulthandler.cancel_dump_traceback_later()
             faulthandler.disable()
             if was_enabled:
                 faulthandler.enable(2)  # standard error, as by default

@@ -383,6 +383,7 @@ class ForkedProcesses(MarkedProcesses):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._processes: dict[int, Any] = {}
+        self._unseen: set[int] = set()
 
     def _hear(self, timeout: float | None = _WATCHING_SECONDS) -> None:
         self._processes |= {process.pid: process for process in list(self._backend._pool._pool)}
@@ -392,12 +393,17 @@ class ForkedProcesses(MarkedProcesses):
             self._look_for_dead()
 
     def _look_for_dead(self) -> None:
+        unseen, self._unseen = self._unseen, set()
         for ticket, call in list(self._sent.items()):
             trace = call.mark.read() if call.mark else None
-            process = self._processes.get(trace.pid) if trace else None
-            if process is not None and process.exitcode is not None:
+            if trace is None:
+                continue
+            process = self._processes.get(trace.pid)
+            if process is None and trace.pid not in unseen:
+                self._unseen.add(trace.pid)  # born and gone between two looks, or born just now
+            elif process is None or process.exitcode is not None:
                 del self._jobs[ticket], self._sent[ticket]
-                self._judge(call, process.exitcode, None)
+                self._judge(call, process and process.exitcode, None)
 
 
 class Evaluation:
