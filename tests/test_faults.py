@@ -315,8 +315,8 @@ def test_exit_codes_are_put_into_words(exit_code, words):
 @pytest.mark.parametrize(
     ("backend", "n_jobs", "there"),
     [
-        ("loky", 1, "n_jobs=1: what works is this process"),
-        ("loky", None, "n_jobs=1: what works is this process"),
+        ("loky", 1, "n_jobs=1: the one worker is this process"),
+        ("loky", None, "n_jobs=1: the one worker is this process"),
         ("threading", 2, "ThreadingBackend"),
     ],
 )
