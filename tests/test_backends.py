@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics import make_scorer
 
 from tunein import BayesSearchCV, HyperGradSearchCV, TPESearchCV
-from tunein._evaluation import Evaluation
+from tunein._workers import Evaluation
 
 X = np.arange(40.0).reshape(20, 2)
 every_search = pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def cluster():
     distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
@@ -106,14 +106,14 @@ def test_a_pre_dispatch_of_no_use_is_refused(pre_dispatch, n_jobs):
 
 @pytest.mark.parametrize(("pre_dispatch", "most"), [(1, 1), ("n_jobs", 2), ("2*n_jobs", 4)])
 def test_no_more_than_pre_dispatch_is_handed_in(pre_dispatch, most):
-    with parallel_config("threading"), Evaluation(2, pre_dispatch) as workers:
+    with parallel_config("threading"), Evaluation(2, pre_dispatch, None) as workers:
         assert workers.capacity == most
 
 
 def test_results_come_back_with_their_labels():
-    with parallel_config("threading"), Evaluation(2, "all") as workers:
+    with parallel_config("threading"), Evaluation(2, "all", None) as workers:
         for label in range(4):
-            workers.submit(label, pow, {"base": label, "exp": 2})
+            workers.submit(label, pow, {"exp": 2}, {"base": label})
         assert sorted(workers.next() for _ in range(4)) == [(0, 0), (1, 1), (2, 4), (3, 9)]
         assert workers.n_running == 0
 

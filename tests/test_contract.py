@@ -430,11 +430,11 @@ def test_the_first_of_a_list_drives(quick):
 
 
 @every_search
-def test_the_signature_is_that_of_a_random_search_and_initial_params(search_class):
+def test_the_signature_is_that_of_a_random_search_and_more(search_class):
     ours = inspect.signature(search_class).parameters
     theirs = inspect.signature(RandomizedSearchCV).parameters
     own = ["gradient", "loss", "tol"] if search_class is HyperGradSearchCV else []
-    ours_alone = ["initial_params", "racing", "checkpoint", "history"]
+    ours_alone = ["initial_params", "racing", "checkpoint", "history", "fit_timeout"]
     assert list(ours) == [*theirs, *ours_alone, *own]
     for name, expected in theirs.items():
         assert ours[name].kind == expected.kind, name
@@ -514,6 +514,8 @@ INVALID = [
     ("checkpoint", 3, "'checkpoint' parameter of .*SearchCV must be .* Got 3"),
     ("history", 3, "history must be the history_ or cv_results_ .* got 3 of type int"),
     ("history", {"cut": [1]}, "history must be a cv_results_ with the columns 'params' and"),
+    ("fit_timeout", 0, "'fit_timeout' parameter of .*SearchCV must be .* Got 0"),
+    ("fit_timeout", "2s", "'fit_timeout' parameter of .*SearchCV must be .* Got '2s'"),
 ]
 
 

@@ -80,7 +80,14 @@ history : History, dict, path or list of them, default=None
     `cv_results_` and do not count towards `n_iter`. If the record of a search says that its data
     or `scoring` were others, its scores are not believed, and its three best candidates are tried
     first, with a warning; of a `cv_results_` nobody knows, so it is believed. Candidates outside
-    the space are left out, with a warning."""
+    the space are left out, with a warning.
+
+fit_timeout : float, default=None
+    Seconds that one fold of one candidate may take, fit and score. What takes longer has failed,
+    like a fit that raises; its error says where in the code it was. As even compiled code is ended,
+    this needs worker processes: `n_jobs` of 2 or more, and joblib's loky backend (the default) or
+    multiprocessing. Loky ends all its workers with one, and what the others were fitting begins
+    again. None is no limit; the refit has none."""
 
 _ATTRIBUTES = """\
 cv_results_ : dict of numpy (masked) ndarrays

@@ -167,6 +167,7 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         racing: FoldRace | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         history: Any = None,
+        fit_timeout: float | None = None,
         gradient: str = "auto",
         loss: str = "auto",
         tol: float = 1e-4,
@@ -188,6 +189,7 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
             racing=racing,
             checkpoint=checkpoint,
             history=history,
+            fit_timeout=fit_timeout,
         )
         self.gradient = gradient
         self.loss = loss

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import os
+import threading
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ from sklearn.utils import check_random_state, get_tags, indexable
 
 from tunein._dimensions import Array
 from tunein._earlier import Earlier, first_candidates
-from tunein._evaluation import Evaluation, Evaluator, evaluate_fold
+from tunein._evaluation import Evaluator, evaluate_fold, failed_fold
 from tunein._events import Replay
 from tunein._fingerprint import Fingerprint, Part
 from tunein._history import Evidence, History, Known, Proposal, Trial
@@ -37,6 +38,7 @@ from tunein._sklearn import (
     _warn_or_raise_about_fit_failures,
 )
 from tunein._space import Space
+from tunein._workers import Evaluation
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         "racing": [FoldRace, None],
         "checkpoint": [str, os.PathLike, None],
         "history": [object],  # checked where it is read
+        "fit_timeout": [
+            # What a thread can wait for at most is 292 years.
+            IntervalConstraint(numbers.Real, 0, threading.TIMEOUT_MAX, closed="right"),
+            None,
+        ],
     }
 
     def __init__(
@@ -100,6 +107,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         racing: FoldRace | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         history: Any = None,
+        fit_timeout: float | None = None,
     ) -> None:
         super().__init__(
             estimator=estimator,
@@ -119,6 +127,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         self.racing = racing
         self.checkpoint = checkpoint
         self.history = history
+        self.fit_timeout = fit_timeout
 
     # ------------------------------------------------------------------ what a method answers
 
@@ -335,7 +344,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
                 f"totalling {n_folds * job.n_candidates} fits"
             )
         job.context.begin_search(n_folds * job.n_candidates)
-        evaluation = Evaluation(self.n_jobs, self.pre_dispatch)
+        evaluation = Evaluation(self.n_jobs, self.pre_dispatch, failed_fold, self.fit_timeout)
         with evaluation as evaluator:
             n_at_once = job.race.n_at_once(n_folds)
             lookback = self._lookback(evaluation.n_workers_asked, n_at_once, job.probe)
@@ -404,7 +413,6 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             evaluate_fold,
             {
                 **job.fixed,
-                "parameters": history.trials[number].params,
                 "train": train,
                 "test": test,
                 "split_progress": (fold, n_folds),
@@ -413,6 +421,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
                     number * n_folds + fold, leaves_process=evaluator.leaves_process
                 ),
             },
+            {"parameters": history.trials[number].params},
         )
 
     # ------------------------------------------------------------------ after the last fit
