@@ -29,6 +29,7 @@ RANKS = {
     "tunein._history": 2,
     "tunein._evaluation": 3,
     "tunein._racing": 3,
+    "tunein._halving": 3,
     "tunein._results": 3,
     "tunein._surrogate": 3,
     "tunein._probe": 3,
@@ -46,6 +47,7 @@ FAMILIES = {
     "tunein._parse": "space",
 }
 FAMILIES |= {"tunein._space": "space"}
+FAMILIES |= {"tunein._racing": "racing", "tunein._halving": "racing"}
 
 
 def module_name(path):

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from tunein._dimensions import Array
 from tunein._families import HyperGradient
+from tunein._math.fidelity import offsets
 from tunein._math.folds import FoldModel
 
-Origin: TypeAlias = Literal["default", "initial", "asked"]
+Origin: TypeAlias = Literal["default", "initial", "asked", "promoted"]
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,29 @@ class Proposal:
         The point, snapped.
     params : dict
         What the estimator gets.
-    origin : {"default", "initial", "asked"}
-        Who proposed it: the estimator's own values, the user, or the method.
+    origin : {"default", "initial", "asked", "promoted"}
+        Who proposed it: the estimator's own values, the user, the method, or a race that gives a
+        candidate more of a resource.
     note : dict or None
         What the method wants to read again at the next trial, in plain numbers and lists.
+    level : int
+        How far up a ladder of resources; 0 if there is none.
+    resource : int or None
+        How much of it the trial gets.
+    bracket : int
+        The level at which its candidate began.
+    parent : int or None
+        The trial of the same candidate that this one goes on from; None for a new candidate.
     """
 
     unit: Array
     params: dict[str, Any]
     origin: Origin = "asked"
     note: Mapping[str, Any] | None = None
+    level: int = 0
+    resource: int | None = None
+    bracket: int = 0
+    parent: int | None = None
 
 
 @dataclass(frozen=True)
@@ -127,13 +141,14 @@ class Known:
     Attributes
     ----------
     units : ndarray of shape (n, n_coordinates)
-        Closed trials.
+        Candidates of which a trial is closed.
     fold_scores : ndarray of shape (n, n_folds)
         Their scores on the driving metric, greater is better; NaN where a fit failed or the
         score is not finite. Those of folds that were not run are what the folds run lead one to
-        expect.
+        expect. Of a candidate that was tried with more and more of a resource, they are the newest;
+        less of it is made up for by what more was worth to others.
     pending : ndarray of shape (n_pending, n_coordinates)
-        Trials without a full score so far.
+        Candidates without a full score so far.
     tried : set of bytes
         Keys (``Space.key``) of all points that were proposed.
     n_asked : int
@@ -178,13 +193,20 @@ class History:
     ----------
     trials : list of Trial
         All that were opened.
+    n_candidates : int
+        How many of them were the first of a new candidate.
+    n_asked : int
+        How many of those the method proposed.
     """
 
     def __init__(self, n_folds: int, n_coordinates: int, metric: str | None = None) -> None:
         self.n_folds = n_folds
         self.metric = metric
         self.trials: list[Trial] = []
+        self.n_candidates = 0
         self.n_asked = 0
+        self._levels: list[int] = []
+        self._first: list[int] = []  # the first trial of the same candidate
         self._note: Mapping[str, Any] | None = None
         self._tried: set[bytes] = set()
         self._hypergradients: dict[int, HyperGradient] = {}
@@ -230,6 +252,10 @@ class History:
         trial = Trial(number, proposal, [None] * self.n_folds)
         self.trials.append(trial)
         self._tried.add(proposal.unit.tobytes())
+        parent = proposal.parent
+        self._first.append(number if parent is None else self._first[parent])
+        self._levels.append(proposal.level)
+        self.n_candidates += parent is None
         self.n_asked += proposal.origin == "asked"
         self._note = self._note if proposal.note is None else proposal.note
         return trial
@@ -279,19 +305,51 @@ class History:
             later ones have got by now depends on timing. If None, every closed trial.
         """
         n = len(self)
-        closed = self._closed[:n] if upto is None else np.arange(n) < upto
+        closed, pending = self._newest(self.closed(upto))
         fold_scores, run = self._fold_scores[:n][closed], self._run[:n][closed]
         partial = not run.all()
+        if partial:
+            fold_scores = FoldModel.of(fold_scores, run).completed
+        if any(self._levels):
+            fold_scores = fold_scores + self._shortfalls(upto)[closed, None]
         return Known(
             units=self._units[:n][closed],
-            fold_scores=FoldModel.of(fold_scores, run).completed if partial else fold_scores,
-            pending=self._units[:n][~closed],
+            fold_scores=fold_scores,
+            pending=self._units[:n][pending],
             tried=self._tried,
             n_asked=self.n_asked,
             note=self._note,
             hypergradients=self._of_closed(closed) if self._hypergradients else {},
             n_run=run.sum(axis=1) if partial else None,
         )
+
+    def closed(self, upto: int | None = None) -> NDArray[np.bool_]:
+        """Return, trial by trial, whether its scores may be looked at; `upto` as in `known`."""
+        n = len(self)
+        return self._closed[:n].copy() if upto is None else np.arange(n) < upto
+
+    def means(self, upto: int | None = None) -> Array:
+        """Return the mean score of each trial; NaN if it failed or may not be looked at."""
+        closed, means = self.closed(upto), np.full(len(self), np.nan)
+        means[closed] = (self._fold_scores[: len(self)][closed] / self.n_folds).sum(axis=1)
+        return means
+
+    def _newest(self, closed: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return the last closed trial of each candidate that has one, and the first of others."""
+        if self.n_candidates == len(self):
+            return closed, ~closed
+        first = np.array(self._first)
+        numbers = np.arange(len(self))
+        last = np.full(len(self), -1)
+        np.maximum.at(last, first[closed], numbers[closed])
+        return last[first] == numbers, (last == -1) & (first == numbers)
+
+    def _shortfalls(self, upto: int | None) -> Array:
+        """Return what each trial would gain at the highest level, going by those promoted."""
+        parents = [-1 if t.proposal.parent is None else t.proposal.parent for t in self]
+        levels = np.array(self._levels)
+        lacking = offsets(self.means(upto), levels, np.array(parents))
+        return lacking[levels]
 
     def chance(self, number: int, upto: int | None = None) -> float:
         """Return how likely the mean of trial `number` over all folds will be the best.

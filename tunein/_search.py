@@ -17,11 +17,12 @@ from sklearn.utils import check_random_state, get_tags, indexable
 
 from tunein._dimensions import Array, same_value
 from tunein._evaluation import Evaluation, Evaluator, evaluate_fold
+from tunein._halving import Halving, Setup, race_of
 from tunein._history import History, Known, Proposal, Trial
 from tunein._math.design import sobol
 from tunein._math.scores import merge_ties
 from tunein._racing import Agenda, EveryFold, FoldRace
-from tunein._results import blank, fold_results, with_stand_ins
+from tunein._results import blank, fold_results, rank_by_level, with_stand_ins
 from tunein._sklearn import (
     BaseSearchCV,
     IntervalConstraint,
@@ -49,6 +50,11 @@ class Job:
     race: EveryFold
 
     @property
+    def n_trials(self) -> int:
+        """How many trials there will be at most."""
+        return self.race.n_trials(self.n_candidates)
+
+    @property
     def probe(self) -> Any:
         """What asks each fit for its hypergradient; None if nobody wants to know."""
         return self.fixed["probe"]
@@ -68,7 +74,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         "n_iter": [IntervalConstraint(numbers.Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
         "initial_params": [list, tuple, None],
-        "racing": [FoldRace, None],
+        "racing": [FoldRace, Halving, None],
     }
 
     def __init__(
@@ -87,7 +93,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         error_score: Any = np.nan,
         return_train_score: bool = False,
         initial_params: list[dict[str, Any]] | None = None,
-        racing: FoldRace | None = None,
+        racing: FoldRace | Halving | None = None,
     ) -> None:
         super().__init__(
             estimator=estimator,
@@ -194,7 +200,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             self._keep_finished(job, history, scorers, refit_metric, type(interrupt).__name__)
             raise
         self._publish(job, history, stop_reason)
-        self._select(history, scorers, refit_metric)
+        self._select(job, history, scorers, refit_metric)
         if self.refit:
             self._refit_best(X, y, routed.estimator.fit, context)
         context.end()
@@ -222,6 +228,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         probe = self._probe(space, scorers)
         given = self._given(space)[:n_candidates]
         design_rng = np.random.default_rng(np.random.SeedSequence(seed))
+        n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
+        setup = Setup(self.estimator, space.names, folds, n_samples, y, n_candidates, seed)
         return Job(
             fixed={
                 "estimator": clone(self.estimator),
@@ -243,7 +251,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             seed=seed,
             is_seeded=self.random_state is not None,
             context=context,
-            race=self.racing or EveryFold(),
+            race=race_of(self.racing, setup),
         )
 
     def _driving_metric(self, scorers: Any) -> str | None:
@@ -277,11 +285,13 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         """Keep the workers busy until there is nothing more to try, and say why it ended."""
         n_folds = len(job.folds)
         if self.verbose > 0:
+            n_more = job.n_trials - job.n_candidates
+            promotions = f" and {n_more} promotions" if n_more else ""
             print(
-                f"Fitting {n_folds} folds for each of {job.n_candidates} candidates, "
-                f"totalling {n_folds * job.n_candidates} fits"
+                f"Fitting {n_folds} folds for each of {job.n_candidates} candidates{promotions}, "
+                f"totalling {n_folds * job.n_trials} fits"
             )
-        job.context.begin_search(n_folds * job.n_candidates)
+        job.context.begin_search(n_folds * job.n_trials)
         evaluation = Evaluation(self.n_jobs, self.pre_dispatch)
         with evaluation as evaluator:
             n_at_once = job.race.n_at_once(n_folds)
@@ -292,11 +302,12 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
                 while evaluator.n_running < evaluator.capacity:
                     may_open = not (agenda.waiting or stop_reason)
                     if may_open and self._may_open(job, history, lookback):
-                        proposal = self._propose(job, history, lookback)
+                        proposal = self._next_trial(job, history, agenda, lookback)
                         if isinstance(proposal, str):
                             stop_reason = proposal
                             continue
-                        agenda.grant(history.open(proposal))
+                        if proposal is not None:
+                            agenda.grant(history.open(proposal))
                     if not agenda.waiting:
                         break
                     self._submit(job, history, evaluator, *agenda.waiting.popleft())
@@ -307,21 +318,33 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         job.context.end_search()
         if stop_reason:
             return stop_reason
-        if len(history) < self.n_iter or job.space.size == self.n_iter:
-            return f"All {len(history)} points of the search space were tried."
+        n_candidates = history.n_candidates
+        if n_candidates < self.n_iter or job.space.size == self.n_iter:
+            return f"All {n_candidates} points of the search space were tried."
         return f"n_iter={self.n_iter} candidates were tried."
 
     def _may_open(self, job: Job, history: History, lookback: int) -> bool:
         """Tell whether a trial may be proposed, or more must be known before."""
-        if len(history) >= job.n_candidates:
+        if len(history) >= job.n_trials:
             return False
         return not job.is_seeded or history.n_closed_in_row >= len(history) - lookback
+
+    def _next_trial(
+        self, job: Job, history: History, agenda: Agenda, lookback: int
+    ) -> Proposal | str | None:
+        """Return a candidate that goes on, or else a new one; None if neither is due for now."""
+        i = history.n_candidates
+        promoted = agenda.promotion(are_all_in=i == job.n_candidates)
+        if promoted is not None or i == job.n_candidates:
+            return promoted
+        proposal = self._propose(job, history, lookback)
+        return proposal if isinstance(proposal, str) else job.race.admit(proposal, i)
 
     def _propose(self, job: Job, history: History, lookback: int) -> Proposal | str:
         """Return the next candidate, or a sentence that says why there should be no more."""
         number = len(history)
-        if number < len(job.given):
-            return job.given[number]
+        if history.n_candidates < len(job.given):
+            return job.given[history.n_candidates]
         rng = np.random.default_rng(np.random.SeedSequence(job.seed, spawn_key=(number,)))
         known = history.known(max(number - lookback, 0) if job.is_seeded else None)
         found = self._next_point(job, known, rng)
@@ -346,16 +369,17 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
     ) -> None:
         train, test = job.folds[fold]
         n_folds = len(job.folds)
+        proposal = history.trials[number].proposal
         evaluator.submit(
             (number, fold),
             evaluate_fold,
             {
                 **job.fixed,
-                "parameters": history.trials[number].params,
-                "train": train,
+                "parameters": proposal.params,
+                "train": job.race.rows(proposal, fold, train),
                 "test": test,
                 "split_progress": (fold, n_folds),
-                "candidate_progress": (number, job.n_candidates),
+                "candidate_progress": (number, job.n_trials),
                 **job.context.task_arguments(
                     number * n_folds + fold, leaves_process=evaluator.leaves_process
                 ),
@@ -368,8 +392,10 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         self.history_ = history
         self.space_ = job.space
         self.stop_reason_ = stop_reason
+        for name, value in job.race.attributes(history).items():
+            setattr(self, name, value)
 
-    def _select(self, history: History, scorers: Any, refit_metric: str) -> None:
+    def _select(self, job: Job, history: History, scorers: Any, refit_metric: str) -> None:
         """Set ``cv_results_`` and the best of it, exactly as ``BaseSearchCV`` does."""
         trials = [trial for trial in history if trial.closed]
         out = fold_results(trials, self.error_score)
@@ -379,6 +405,10 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         )
         if any(trial.dropped for trial in trials):
             blank(results, trials)
+        levels = np.array([trial.proposal.level for trial in trials])
+        if levels.any():
+            rank_by_level(results, levels)
+        results.update(job.race.columns(trials))
         first = out[0]["test_scores"]
         self.multimetric_ = isinstance(first, dict)
         if callable(self.scoring) and self.multimetric_:
@@ -391,8 +421,6 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             self.best_params_ = results["params"][self.best_index_]
         self.scorer_ = getattr(scorers, "_scorers", scorers)
         results.update(self._more_columns(trials))
-        if self.racing is not None:
-            results["n_splits_run"] = np.array([len(trial.run) for trial in trials])
         self.cv_results_ = results
 
     def _conclude(self, job: Job, history: History) -> None:
@@ -426,14 +454,15 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             delattr(self, name)  # what an earlier fit left does not belong to these results
         self.n_splits_ = len(job.folds)
         n_done = sum(trial.closed for trial in history)
+        what = "candidates" if job.n_trials == job.n_candidates else "trials"
         self._publish(
             job,
             history,
-            f"{interrupt} after {n_done} of {job.n_candidates} candidates; nothing was refitted.",
+            f"{interrupt} after {n_done} of {job.n_trials} {what}; nothing was refitted.",
         )
         succeeded = any(s is not None and s.error is None for t in history for s in t.scores)
         if n_done and succeeded:
-            self._select(history, scorers, refit_metric)
+            self._select(job, history, scorers, refit_metric)
 
 
 def is_telling(scores: Array) -> bool:
