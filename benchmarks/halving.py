@@ -242,7 +242,9 @@ class Problem:
                 rng = np.random.default_rng(self.seed)
                 rows = rng.permutation(train)[: round(len(train) * level / self.top)]
             try:
-                scores.append(model.fit(self.X[rows], self.y[rows]).score(self.X[test], self.y[test]))
+                scores.append(
+                    model.fit(self.X[rows], self.y[rows]).score(self.X[test], self.y[test])
+                )
             except ValueError:  # a sample of one class
                 return -np.inf
         return float(np.mean(scores))
@@ -342,7 +344,9 @@ def of_optuna(problem: Problem, seconds: float, costs: list[float]) -> dict[str,
         study.optimize(objective, n_trials=5000)
     except KeyboardInterrupt:
         pass
-    last = [(max(t.intermediate_values), -t.number, t) for t in study.trials if t.intermediate_values]
+    last = [
+        (max(t.intermediate_values), -t.number, t) for t in study.trials if t.intermediate_values
+    ]
     highest = max(level for level, _, _ in last)
     best = max(last, key=lambda one: (one[0], one[2].intermediate_values[one[0]], one[1]))
     assert best[0] == highest
