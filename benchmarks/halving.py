@@ -2,11 +2,11 @@
 
 Every task has a resource: rows of the training sets, trees, or iterations. A budget is counted in
 evaluations of a candidate by three-fold cross-validation at the full resource, the mean time of
-eight random ones; what counts is the processor's time in ``fit`` and ``predict``, so that other work
-on the machine does not. When it is spent the search is interrupted, or its last trial is, and its
-best candidate is refitted at the full resource and scored on a third of the data that no search has
-seen. scikit-learn's search cannot be interrupted, so its number of candidates is set from the
-measured costs of the levels beforehand, which are not charged.
+eight random ones; what counts is the processor's time in ``fit`` and ``predict``, so that other
+work on the machine does not. When it is spent the search is interrupted, and its best candidate
+is refitted at the full resource and scored on a third of the data that no search has seen.
+scikit-learn's search cannot be interrupted, so its number of candidates is set from the costs of
+the levels, which are measured beforehand and not charged.
 
 All ladders have four levels, of 1/27, 1/9, 1/3 and all of the resource.
 
@@ -35,6 +35,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -284,10 +285,8 @@ def of_tunein(search_class: type, **halving: Any) -> Method:
             random_state=problem.seed,
             racing=racing,
         )
-        try:
+        with suppress(KeyboardInterrupt):
             search.fit(problem.X, problem.y)
-        except KeyboardInterrupt:
-            pass
         return search.best_params_
 
     return run
@@ -295,11 +294,9 @@ def of_tunein(search_class: type, **halving: Any) -> Method:
 
 def at_random(problem: Problem, seconds: float, costs: list[float]) -> dict[str, Any]:
     seen: list[tuple[float, int, dict[str, Any]]] = []
-    try:
+    with suppress(KeyboardInterrupt):
         for i, params in enumerate(problem.sample(2000, problem.seed)):
             seen.append((problem.evaluate(params, problem.top), -i, params))
-    except KeyboardInterrupt:
-        pass
     return max(seen)[2]
 
 
@@ -340,17 +337,11 @@ def of_optuna(problem: Problem, seconds: float, costs: list[float]) -> dict[str,
         pruner=optuna.pruners.HyperbandPruner(problem.levels[0], problem.top, FACTOR),
         direction="maximize",
     )
-    try:
+    with suppress(KeyboardInterrupt):
         study.optimize(objective, n_trials=5000)
-    except KeyboardInterrupt:
-        pass
-    last = [
-        (max(t.intermediate_values), -t.number, t) for t in study.trials if t.intermediate_values
-    ]
-    highest = max(level for level, _, _ in last)
-    best = max(last, key=lambda one: (one[0], one[2].intermediate_values[one[0]], one[1]))
-    assert best[0] == highest
-    return best[2].user_attrs["params"]
+    tried = [trial for trial in study.trials if trial.intermediate_values]
+    best = max(tried, key=lambda trial: max(trial.intermediate_values.items()))
+    return best.user_attrs["params"]
 
 
 def suggest(trial: optuna.Trial, name: str, dimension: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 import warnings
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -25,7 +26,6 @@ from sklearn.tree import DecisionTreeClassifier
 from tunein import BayesSearchCV, FoldRace, Halving, HyperGradSearchCV, TPESearchCV
 from tunein._halving import Ladder, Setup, Subsample
 from tunein._history import History, Proposal, Score
-from tunein._math.fidelity import offsets
 
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 SEARCHES = [
@@ -61,7 +61,7 @@ class Curve(BaseEstimator):
 class Rows(ClassifierMixin, BaseEstimator):
     """Keeps what it was fitted on in `seen`, by the value of `x`."""
 
-    seen: list = []  # noqa: RUF012: shared on purpose
+    seen: ClassVar[list] = []
 
     def __init__(self, x=0.0):
         self.x = x
@@ -190,7 +190,7 @@ def test_hyperband_shares_candidates_out_over_the_levels():
     racing = Halving("steps", min_resources=1, max_resources=27, brackets="all")
     search = searched(n_iter=49, racing=racing, estimator=Curve()).fit(X)
     starts = [t.proposal.bracket for t in search.history_ if t.proposal.parent is None]
-    # With 3 promotions to go 27 candidates, with 2 ceil(4 / 3 9), with 1 ceil(4 / 2 3), with none 4.
+    # With s promotions to go, ceil(4 / (s + 1) 3^s).
     np.testing.assert_array_equal(np.bincount(starts), [27, 12, 6, 4])
     np.testing.assert_array_equal(np.bincount(starts[:25]), [14, 6, 3, 2])
     assert search.n_trials_ == [27, 9 + 12, 3 + 4 + 6, 1 + 1 + 2 + 4]
@@ -320,7 +320,7 @@ def test_without_a_seed_nobody_waits():
 def test_searches_learn(search_class, more):
     search = searched(search_class, n_iter=54, estimator=Curve(), cv=2, **more)
     xs = [x for x, level in steps_of(search.fit(X)) if level == 0]
-    assert np.mean(xs[-20:]) > np.mean(xs[:12]) + 1
+    assert np.mean(xs[12:]) > np.mean(xs[:12])
     assert search.best_params_["x"] > 9
 
 
@@ -374,17 +374,6 @@ def test_searches_are_cloned_and_pickled():
 # --------------------------------------------------------------------- what models are told
 
 
-def test_a_level_is_worth_what_it_was_to_those_promoted():
-    s = np.array([1.0, 2.0, 3.0, np.nan, 2.5, 5.0, 9.0])
-    levels = np.array([0, 0, 0, 0, 1, 1, 2])
-    parents = np.array([-1, -1, -1, -1, 1, 2, 5])
-    np.testing.assert_allclose(offsets(s, levels, parents), [1.25 + 4, 4, 0])
-    np.testing.assert_array_equal(offsets(s[:3], levels[:3], parents[:3]), [0])
-    np.testing.assert_array_equal(offsets(s[:0], levels[:0], parents[:0]), [0])
-    # From 0 to 2 at once tells of neither step.
-    np.testing.assert_array_equal(offsets(s[:2], np.array([0, 2]), np.array([-1, 0])), [0, 0, 0])
-
-
 def record(*trials):
     """Return a history of (unit, level, parent, score); a score of None is still to come."""
     history = History(2, 1)
@@ -395,21 +384,26 @@ def record(*trials):
     return history
 
 
-def test_models_see_one_score_of_each_candidate():
+def test_models_see_the_highest_level_that_has_enough_trials():
     history = record(
         (0.1, 0, None, 1.0), (0.2, 0, None, 2.0), (0.3, 0, None, None), (0.2, 1, 1, 5.0),
-        (0.4, 0, None, 4.0), (0.4, 1, 4, None),
+        (0.4, 0, None, 4.0), (0.4, 1, 4, None), (0.5, 0, None, np.nan), (0.1, 1, 0, 6.0),
     )  # fmt: skip
     known = history.known()
-    np.testing.assert_array_equal(known.units[:, 0], [0.1, 0.2, 0.4])
-    np.testing.assert_allclose(known.fold_scores, [[4, 5], [5, 6], [7, 8]])
-    np.testing.assert_array_equal(known.pending[:, 0], [0.3])
-    assert len(known.tried) == 4
-    assert history.n_candidates == 4
+    np.testing.assert_array_equal(known.units[:, 0], [0.1, 0.2, 0.4, 0.5])
+    np.testing.assert_array_equal(known.scores, [1.5, 2.5, 4.5, np.nan])
+    np.testing.assert_array_equal(known.pending[:, 0], [0.3])  # what is seen is not pending
+    assert len(known.tried) == history.n_candidates == 5
     early = history.known(2)
     np.testing.assert_array_equal(early.units[:, 0], [0.1, 0.2])
-    np.testing.assert_allclose(early.fold_scores, [[1, 2], [2, 3]])
-    np.testing.assert_array_equal(early.pending[:, 0], [0.3, 0.4])
+    np.testing.assert_array_equal(early.scores, [1.5, 2.5])
+    np.testing.assert_array_equal(early.pending[:, 0], [0.3, 0.4, 0.4, 0.5])
+    for fold in range(2):
+        history.record(5, fold, Score(7.0, None, 0.1, 0.1, 5))
+    known = history.known()  # three trials in one dimension
+    np.testing.assert_array_equal(known.units[:, 0], [0.2, 0.4, 0.1])
+    np.testing.assert_array_equal(known.scores, [5.5, 7, 6.5])
+    np.testing.assert_array_equal(known.pending[:, 0], [0.3])
 
 
 # --------------------------------------------------------------------- rows

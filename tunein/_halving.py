@@ -72,10 +72,10 @@ class Halving:
 
     A promoted candidate is a further trial, with a row of its own in ``cv_results_`` and the
     columns ``iter``, ``n_resources`` and ``bracket``; only rows of the highest level that any has
-    reached can be the best, and all others rank after them. Searches learn from the newest score
-    of each candidate, at less than the full resource with what more of it was worth to others.
-    The fitted search has ``n_resources_`` and ``n_trials_``, the resource and the number of trials
-    by level, ``min_resources_`` and ``max_resources_``.
+    reached can be the best, and all others rank after them. Searches learn from the highest level
+    that has two more scores than the space has dimensions, as in BOHB [4]_. The fitted search has
+    ``n_resources_`` and ``n_trials_``, the resource and the number of trials by level,
+    ``min_resources_`` and ``max_resources_``.
 
     Rows are counted as in scikit-learn: of `n_samples` in all, each training set has its share.
     The subsample of a fold is the same for all candidates, keeps the order of rows, and contains
@@ -89,6 +89,8 @@ class Halving:
        optimization", AISTATS 2016.
     .. [3] L. Li et al., "Hyperband: a novel bandit-based approach to hyperparameter
        optimization", Journal of Machine Learning Research 18, 2018.
+    .. [4] S. Falkner, A. Klein, F. Hutter, "BOHB: robust and efficient hyperparameter optimization
+       at scale", ICML 2018.
 
     Examples
     --------

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from tunein._dimensions import Array
 from tunein._families import HyperGradient
-from tunein._math.fidelity import offsets
 from tunein._math.folds import FoldModel
 
 Origin: TypeAlias = Literal["default", "initial", "asked", "promoted"]
@@ -141,14 +140,13 @@ class Known:
     Attributes
     ----------
     units : ndarray of shape (n, n_coordinates)
-        Candidates of which a trial is closed.
+        Closed trials; of a race with levels, those of the highest one that has enough of them.
     fold_scores : ndarray of shape (n, n_folds)
         Their scores on the driving metric, greater is better; NaN where a fit failed or the
         score is not finite. Those of folds that were not run are what the folds run lead one to
-        expect. Of a candidate that was tried with more and more of a resource, they are the newest;
-        less of it is made up for by what more was worth to others.
+        expect.
     pending : ndarray of shape (n_pending, n_coordinates)
-        Candidates without a full score so far.
+        Trials without a full score so far, of other candidates.
     tried : set of bytes
         Keys (``Space.key``) of all points that were proposed.
     n_asked : int
@@ -305,13 +303,11 @@ class History:
             later ones have got by now depends on timing. If None, every closed trial.
         """
         n = len(self)
-        closed, pending = self._newest(self.closed(upto))
+        closed, pending = self._seen(upto)
         fold_scores, run = self._fold_scores[:n][closed], self._run[:n][closed]
         partial = not run.all()
         if partial:
             fold_scores = FoldModel.of(fold_scores, run).completed
-        if any(self._levels):
-            fold_scores = fold_scores + self._shortfalls(upto)[closed, None]
         return Known(
             units=self._units[:n][closed],
             fold_scores=fold_scores,
@@ -330,26 +326,21 @@ class History:
 
     def means(self, upto: int | None = None) -> Array:
         """Return the mean score of each trial; NaN if it failed or may not be looked at."""
-        closed, means = self.closed(upto), np.full(len(self), np.nan)
-        means[closed] = (self._fold_scores[: len(self)][closed] / self.n_folds).sum(axis=1)
-        return means
+        means = (self._fold_scores[: len(self)] / self.n_folds).sum(axis=1)
+        return np.where(self.closed(upto), means, np.nan)
 
-    def _newest(self, closed: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return the last closed trial of each candidate that has one, and the first of others."""
-        if self.n_candidates == len(self):
+    def _seen(self, upto: int | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return which trials a model is fitted to, and which are pending."""
+        closed, levels = self.closed(upto), np.array(self._levels, dtype=np.intp)
+        if not levels.any():
             return closed, ~closed
+        n_succeeded = np.bincount(levels[np.isfinite(self.means(upto))], minlength=1)
+        # What BOHB asks of a level. Scores of several levels at once, the lower ones raised by what
+        # promotions were worth, told less.
+        enough = np.flatnonzero(n_succeeded >= self._units.shape[1] + 2)
+        seen = closed & (levels == (enough[-1] if len(enough) else n_succeeded.argmax()))
         first = np.array(self._first)
-        numbers = np.arange(len(self))
-        last = np.full(len(self), -1)
-        np.maximum.at(last, first[closed], numbers[closed])
-        return last[first] == numbers, (last == -1) & (first == numbers)
-
-    def _shortfalls(self, upto: int | None) -> Array:
-        """Return what each trial would gain at the highest level, going by those promoted."""
-        parents = [-1 if t.proposal.parent is None else t.proposal.parent for t in self]
-        levels = np.array(self._levels)
-        lacking = offsets(self.means(upto), levels, np.array(parents))
-        return lacking[levels]
+        return seen, ~closed & ~np.isin(first, first[seen])
 
     def chance(self, number: int, upto: int | None = None) -> float:
         """Return how likely the mean of trial `number` over all folds will be the best.
