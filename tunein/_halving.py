@@ -148,10 +148,12 @@ class Setup:
 
 
 def race_of(racing: FoldRace | Halving | None, setup: Setup) -> EveryFold:
-    """Return the race that is meant by `racing`."""
+    """Return the race that is meant by `racing`; raise if it cannot be meant."""
     if isinstance(racing, Halving):
         return Ladder.of(racing, setup)
-    return racing or EveryFold()
+    race = racing or EveryFold()
+    race.check()
+    return race
 
 
 @dataclass(frozen=True)
