@@ -57,11 +57,33 @@ class EveryFold:
         return [fold for fold, score in enumerate(trial.scores) if score is None]
 
     def n_trials(self, n_candidates: int) -> int:
-        """Return how many trials so many candidates take at most."""
+        """Return how many trials so many candidates take at most.
+
+        Parameters
+        ----------
+        n_candidates : int
+            How many there are.
+
+        Returns
+        -------
+        n_trials : int
+        """
         return n_candidates
 
     def admit(self, proposal: Proposal, i: int) -> Proposal:
-        """Return the first trial of the i-th candidate, counted from 0."""
+        """Return the first trial of a candidate.
+
+        Parameters
+        ----------
+        proposal : Proposal
+            What was proposed.
+        i : int
+            Which candidate it is, counted from 0.
+
+        Returns
+        -------
+        proposal : Proposal
+        """
         return proposal
 
     def promotion(self, history: History, upto: int | None, is_over: bool) -> Proposal | None:
@@ -86,15 +108,49 @@ class EveryFold:
         return None
 
     def rows(self, proposal: Proposal, fold: int, train: Any) -> Any:
-        """Return which rows of a fold's training set a trial is fitted on."""
+        """Return which rows of a fold's training set a trial is fitted on.
+
+        Parameters
+        ----------
+        proposal : Proposal
+            Of the trial.
+        fold : int
+            Which fold.
+        train : array-like
+            All of its training rows.
+
+        Returns
+        -------
+        rows : array-like
+        """
         return train
 
     def columns(self, trials: Sequence[Trial]) -> dict[str, Any]:
-        """Return what the race adds to ``cv_results_``."""
+        """Return what the race adds to ``cv_results_``.
+
+        Parameters
+        ----------
+        trials : sequence of Trial
+            One a row.
+
+        Returns
+        -------
+        columns : dict of str to ndarray
+        """
         return {}
 
     def attributes(self, history: History) -> dict[str, Any]:
-        """Return what the race adds to the fitted search."""
+        """Return what the race adds to the fitted search.
+
+        Parameters
+        ----------
+        history : History
+            The record.
+
+        Returns
+        -------
+        attributes : dict of str to object
+        """
         return {}
 
 
@@ -205,7 +261,18 @@ class FoldRace(EveryFold):
         return missing[:1]
 
     def columns(self, trials: Sequence[Trial]) -> dict[str, Any]:
-        """Return how many folds were run of each trial."""
+        """Return how many folds were run of each trial.
+
+        Parameters
+        ----------
+        trials : sequence of Trial
+            One a row.
+
+        Returns
+        -------
+        columns : dict of str to ndarray
+            ``n_splits_run``.
+        """
         return {"n_splits_run": np.array([len(trial.run) for trial in trials])}
 
 
