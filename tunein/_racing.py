@@ -30,6 +30,7 @@ class EveryFold:
         Returns
         -------
         n_at_once : int
+            All of them.
         """
         return n_folds
 
@@ -67,6 +68,7 @@ class EveryFold:
         Returns
         -------
         n_trials : int
+            The same number, if nobody is promoted.
         """
         return n_candidates
 
@@ -83,6 +85,7 @@ class EveryFold:
         Returns
         -------
         proposal : Proposal
+            The same, unless it depends on the race what is tried first.
         """
         return proposal
 
@@ -122,6 +125,7 @@ class EveryFold:
         Returns
         -------
         rows : array-like
+            Some or all of them.
         """
         return train
 
@@ -136,6 +140,7 @@ class EveryFold:
         Returns
         -------
         columns : dict of str to ndarray
+            By name.
         """
         return {}
 
@@ -150,6 +155,7 @@ class EveryFold:
         Returns
         -------
         attributes : dict of str to object
+            By name.
         """
         return {}
 
