@@ -26,6 +26,7 @@ from sklearn.tree import DecisionTreeClassifier
 from tunein import BayesSearchCV, FoldRace, Halving, HyperGradSearchCV, TPESearchCV
 from tunein._halving import Ladder, Setup, Subsample
 from tunein._history import History, Proposal, Score
+from tunein._math.fidelity import comparable
 
 X, Y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 SEARCHES = [
@@ -374,6 +375,40 @@ def test_searches_are_cloned_and_pickled():
 # --------------------------------------------------------------------- what models are told
 
 
+def compared(*trials, enough=2):
+    """Return the rows chosen of (score, level, candidate), and their scores."""
+    s, levels, candidates = (np.array(column) for column in zip(*trials, strict=True))
+    rows, added = comparable(s, levels, candidates, enough)
+    return rows.tolist(), (s[rows] + added).tolist()
+
+
+def test_candidates_are_compared_at_the_highest_level_with_enough_scores():
+    below = [(1.0, 0, 0), (2.0, 0, 1), (3.0, 0, 2), (np.nan, 0, 3)]
+    assert compared(*below[:3]) == ([0, 1, 2], [1, 2, 3])
+    # One score above is not enough. Two are: then those below lack the median of 4 and 3.
+    one_above = [*below, (5.0, 1, 1)]
+    np.testing.assert_array_equal(compared(*one_above)[1], [1, 2, 3, np.nan])
+    rows, scores = compared(*one_above, (7.0, 1, 2))
+    assert rows == [0, 3, 4, 5]
+    np.testing.assert_array_equal(scores, [4.5, np.nan, 5, 7])
+    # 4 + 3.5 would be more than the worst of those promoted.
+    assert compared((4.0, 0, 9), *below[1:3], (5.0, 1, 1), (7.0, 1, 2))[1] == [5, 5, 7]
+
+
+def test_candidates_that_began_above_are_brought_down():
+    rows, scores = compared(
+        (1.0, 0, 0), (9.0, 1, 1), (2.0, 0, 2), (6.0, 1, 2), (9.5, 2, 1), (3.0, 0, 4), enough=3
+    )  # fmt: skip
+    assert (rows, scores) == ([0, 1, 2, 5], [1, 5, 2, 3])
+
+
+def test_if_all_failed_nothing_is_compared():
+    rows, scores = compared((np.nan, 0, 0), (np.nan, 1, 1))
+    assert rows == [0, 1]
+    assert np.isnan(scores).all()
+    assert comparable(np.empty(0), np.empty(0, int), np.empty(0, int), 2)[0].tolist() == []
+
+
 def record(*trials):
     """Return a history of (unit, level, parent, score); a score of None is still to come."""
     history = History(2, 1)
@@ -384,25 +419,27 @@ def record(*trials):
     return history
 
 
-def test_models_see_the_highest_level_that_has_enough_trials():
+def test_models_see_one_score_of_each_candidate():
     history = record(
         (0.1, 0, None, 1.0), (0.2, 0, None, 2.0), (0.3, 0, None, None), (0.2, 1, 1, 5.0),
         (0.4, 0, None, 4.0), (0.4, 1, 4, None), (0.5, 0, None, np.nan), (0.1, 1, 0, 6.0),
+        (0.6, 0, None, 0.0),
     )  # fmt: skip
     known = history.known()
-    np.testing.assert_array_equal(known.units[:, 0], [0.1, 0.2, 0.4, 0.5])
-    np.testing.assert_array_equal(known.scores, [1.5, 2.5, 4.5, np.nan])
+    np.testing.assert_array_equal(known.units[:, 0], [0.1, 0.2, 0.4, 0.5, 0.6])
+    np.testing.assert_array_equal(known.scores, [1.5, 2.5, 4.5, np.nan, 0.5])
     np.testing.assert_array_equal(known.pending[:, 0], [0.3])  # what is seen is not pending
-    assert len(known.tried) == history.n_candidates == 5
+    assert len(known.tried) == history.n_candidates == 6
     early = history.known(2)
     np.testing.assert_array_equal(early.units[:, 0], [0.1, 0.2])
     np.testing.assert_array_equal(early.scores, [1.5, 2.5])
-    np.testing.assert_array_equal(early.pending[:, 0], [0.3, 0.4, 0.4, 0.5])
+    np.testing.assert_array_equal(early.pending[:, 0], [0.3, 0.4, 0.4, 0.5, 0.6])
     for fold in range(2):
         history.record(5, fold, Score(7.0, None, 0.1, 0.1, 5))
     known = history.known()  # three trials in one dimension
-    np.testing.assert_array_equal(known.units[:, 0], [0.2, 0.4, 0.1])
-    np.testing.assert_array_equal(known.scores, [5.5, 7, 6.5])
+    np.testing.assert_array_equal(known.units[:, 0], [0.2, 0.4, 0.5, 0.1, 0.6])
+    np.testing.assert_array_equal(known.fold_scores[[0, -1]], [[5, 6], [3, 4]])
+    np.testing.assert_array_equal(known.scores, [5.5, 7, np.nan, 6.5, 3.5])
     np.testing.assert_array_equal(known.pending[:, 0], [0.3])
 
 

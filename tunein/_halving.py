@@ -73,7 +73,8 @@ class Halving:
     A promoted candidate is a further trial, with a row of its own in ``cv_results_`` and the
     columns ``iter``, ``n_resources`` and ``bracket``; only rows of the highest level that any has
     reached can be the best, and all others rank after them. Searches learn from the highest level
-    that has two more scores than the space has dimensions, as in BOHB [4]_. The fitted search has
+    that has two more scores than the space has dimensions, as in BOHB [4]_; candidates that were
+    not promoted so far count for no more than the worst that was. The fitted search has
     ``n_resources_`` and ``n_trials_``, the resource and the number of trials by level,
     ``min_resources_`` and ``max_resources_``.
 

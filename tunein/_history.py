@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tunein._dimensions import Array
 from tunein._families import HyperGradient
+from tunein._math.fidelity import comparable
 from tunein._math.folds import FoldModel
 
 Origin: TypeAlias = Literal["default", "initial", "asked", "promoted"]
@@ -140,11 +141,11 @@ class Known:
     Attributes
     ----------
     units : ndarray of shape (n, n_coordinates)
-        Closed trials; of a race with levels, those of the highest one that has enough of them.
+        Closed trials; of a race with levels, one of each candidate.
     fold_scores : ndarray of shape (n, n_folds)
         Their scores on the driving metric, greater is better; NaN where a fit failed or the
-        score is not finite. Those of folds that were not run are what the folds run lead one to
-        expect.
+        score is not finite. Those of folds that were not run, or of less of a resource, are what
+        the others lead one to expect.
     pending : ndarray of shape (n_pending, n_coordinates)
         Trials without a full score so far, of other candidates.
     tried : set of bytes
@@ -302,9 +303,11 @@ class History:
             If given, exactly the scores of the first `upto` trials, which must be closed: what
             later ones have got by now depends on timing. If None, every closed trial.
         """
-        n = len(self)
-        closed, pending = self._seen(upto)
-        fold_scores, run = self._fold_scores[:n][closed], self._run[:n][closed]
+        n, closed = len(self), self.closed(upto)
+        pending, added = ~closed, np.zeros((1, 1))
+        if any(self._levels):
+            closed, pending, added = self._compared(upto)
+        fold_scores, run = self._fold_scores[:n][closed] + added, self._run[:n][closed]
         partial = not run.all()
         if partial:
             whole = fold_scores[self._whole()[closed]]
@@ -330,18 +333,19 @@ class History:
         means = (self._fold_scores[: len(self)] / self.n_folds).sum(axis=1)
         return np.where(self.closed(upto), means, np.nan)
 
-    def _seen(self, upto: int | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return which trials a model is fitted to, and which are pending."""
-        closed, levels = self.closed(upto), np.array(self._levels, dtype=np.intp)
-        if not levels.any():
-            return closed, ~closed
-        n_succeeded = np.bincount(levels[np.isfinite(self.means(upto))], minlength=1)
-        # What BOHB asks of a level. Scores of several levels at once, the lower ones raised by what
-        # promotions were worth, told less.
-        enough = np.flatnonzero(n_succeeded >= self._units.shape[1] + 2)
-        seen = closed & (levels == (enough[-1] if len(enough) else n_succeeded.argmax()))
-        first = np.array(self._first)
-        return seen, ~closed & ~np.isin(first, first[seen])
+    def _compared(self, upto: int | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Array]:
+        """Return the trial of each candidate to go by, what is pending, and what to add."""
+        numbers, first = np.flatnonzero(self.closed(upto)), np.array(self._first)
+        rows, added = comparable(
+            self.means(upto)[numbers],
+            np.array(self._levels)[numbers],
+            first[numbers],
+            self._units.shape[1] + 2,  # as BOHB asks of a level
+        )
+        chosen = np.zeros(len(self), dtype=bool)
+        chosen[numbers[rows]] = True
+        pending = ~self.closed(upto) & ~np.isin(first, first[numbers])
+        return chosen, pending, added[:, None]
 
     def chance(self, number: int, upto: int | None = None) -> float:
         """Return how likely trial `number` will have a better mean over all folds than the best.
