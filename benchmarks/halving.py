@@ -366,7 +366,7 @@ METHODS: dict[str, Method] = {
 
 
 def compare(
-    task: Task, methods: list[str], budgets: tuple[int, ...], seeds: range
+    task: Task, methods: list[str], budgets: tuple[int, ...], seeds: list[int]
 ) -> list[dict[str, Any]]:
     rows = []
     for seed in seeds:
@@ -396,7 +396,10 @@ def compare(
 
 
 def table(rows: list[dict[str, Any]], budget: int) -> str:
-    """Return mean scores over seeds, and each method's mean rank over tasks and seeds."""
+    """Return mean scores over seeds, and each method's mean rank over tasks and seeds.
+
+    Of each task those seeds that all methods have run.
+    """
     scores: dict[tuple[str, str], dict[int, float]] = {}
     spent: dict[str, list[float]] = {}
     for row in rows:
@@ -408,9 +411,13 @@ def table(rows: list[dict[str, Any]], budget: int) -> str:
     methods = list(dict.fromkeys(method for _, method in scores))
     lines, ranks = [], []
     for task in tasks:
-        own = np.array([[*scores[task, method].values()] for method in methods])
+        of = [scores.get((task, method), {}) for method in methods]
+        seeds = set.intersection(*map(set, of))
+        if not seeds:
+            continue
+        own = np.array([[one[seed] for seed in sorted(seeds)] for one in of])
         ranks.append(rankdata(-own, axis=0).mean(axis=1))
-        lines.append([task, *(f"{mean:.4f}" for mean in own.mean(axis=1))])
+        lines.append([f"{task} ({len(seeds)})", *(f"{mean:.4f}" for mean in own.mean(axis=1))])
     lines.append(["mean rank", *(f"{rank:.2f}" for rank in np.mean(ranks, axis=0))])
     lines.append(["budget spent", *(f"{np.mean(spent[method]):.1f}" for method in methods)])
     return markdown(["task", *methods], lines)
@@ -430,9 +437,13 @@ def stored() -> list[dict[str, Any]]:
 
 
 def store(new: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Put new rows in the place of those of the same task and method."""
-    measured, done = versions(), {(row["task"], row["method"]) for row in new}
-    rows = [row for row in stored() if (row["task"], row["method"]) not in done]
+    """Put new rows in the place of those of the same task, method and seed."""
+
+    def key(row: dict[str, Any]) -> tuple[str, str, int]:
+        return row["task"], row["method"], int(row["seed"])
+
+    measured, done = versions(), {key(row) for row in new}
+    rows = [row for row in stored() if key(row) not in done]
     rows += [{**row, "versions": measured} for row in new]
     with RESULTS.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*rows[0]], lineterminator="\n")
@@ -448,12 +459,13 @@ def main() -> None:
         "--only", nargs="+", default=[""], help="tasks whose names have one of these"
     )
     parser.add_argument("--methods", nargs="+", default=[*METHODS], choices=METHODS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[*SEEDS])
     parser.add_argument("--report", action="store_true", help="tell what is stored")
     arguments = parser.parse_args()
     tasks = [task for task in TASKS if any(word in task.name for word in arguments.only)]
-    budgets, seeds = BUDGETS, SEEDS
+    budgets, seeds = BUDGETS, arguments.seeds
     if arguments.quick:
-        tasks, budgets, seeds = [TASKS[0], TASKS[6]], (4,), range(1)
+        tasks, budgets, seeds = [TASKS[0], TASKS[6]], (4,), [0]
     rows: list[dict[str, Any]] = []
     with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of fits that do not converge, in every method
