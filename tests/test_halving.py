@@ -137,7 +137,7 @@ def test_of_every_three_the_best_so_far_is_promoted_at_once():
     parents = [trial.proposal.parent for trial in search.history_]
     assert parents == [None, None, None, 2, None, None, None, 5, None, None, None, 8, 7]
     assert search.n_resources_ == [1, 3, 9]
-    assert search.n_trials_ == [9, 3, 1]
+    assert search.n_candidates_ == [9, 3, 1]
     assert (search.min_resources_, search.max_resources_) == (1, 9)
     assert search.best_params_ == {"x": 8, "steps": 9}
     assert search.stop_reason_ == "All 9 points of the search space were tried."
@@ -167,10 +167,10 @@ def test_one_of_so_many_is_promoted_and_the_totals_are_announced(factor, n_iter,
         n = sum(t.bracket == bracket and t.parent is None for t in trials)
         for level in range(bracket, top + 1):
             at_level = sum(t.bracket == bracket and t.level == level for t in trials)
-            is_last_resort = search.n_trials_[top] == 1 and level == top
+            is_last_resort = search.n_candidates_[top] == 1 and level == top
             assert at_level == n or (is_last_resort and at_level == 1)
             n = int(n // factor)
-    assert search.n_trials_[top] >= 1
+    assert search.n_candidates_[top] >= 1
     n_promoted = len(trials) - n_iter
     promotions = f" and {n_promoted} promotions" if n_promoted else ""
     assert capsys.readouterr().out.startswith(
@@ -194,7 +194,7 @@ def test_hyperband_shares_candidates_out_over_the_levels():
     # With s promotions to go, ceil(4 / (s + 1) 3^s).
     np.testing.assert_array_equal(np.bincount(starts), [27, 12, 6, 4])
     np.testing.assert_array_equal(np.bincount(starts[:25]), [14, 6, 3, 2])
-    assert search.n_trials_ == [27, 9 + 12, 3 + 4 + 6, 1 + 1 + 2 + 4]
+    assert search.n_candidates_ == [27, 9 + 12, 3 + 4 + 6, 1 + 1 + 2 + 4]
     np.testing.assert_array_equal(search.cv_results_["bracket"][:2], starts[:2])
 
 
@@ -236,7 +236,7 @@ def test_a_candidate_never_wins_with_less_than_others_had():
     search = searched(estimator=Curve(), racing=racing)
     search.set_params(estimator__gain=0.0, param_distributions={"x": uniform(0, 10)})
     search.fit(X)
-    assert search.n_trials_ == [30, 10, 3]
+    assert search.n_candidates_ == [30, 10, 3]
     worse_with_more = clone(search).set_params(estimator__gain=-5.0).fit(X)
     for one in (search, worse_with_more):
         results = one.cv_results_
@@ -270,7 +270,7 @@ def test_failures_are_not_promoted():
 def test_if_all_fail_at_the_top_the_best_below_wins():
     search = in_order(estimator=Curve(x=3, trouble="long"))
     assert FitFailedWarning in names_of_warnings(lambda: search.fit(X, Y))
-    assert search.n_trials_ == [9, 3, 1]
+    assert search.n_candidates_ == [9, 3, 1]
     assert search.best_params_ == {"x": 8, "steps": 3}
     assert search.cv_results_["rank_test_score"][-1] == 13
 
@@ -308,13 +308,13 @@ def test_an_int_random_state_repeats(search_class, more, brackets, n_jobs):
         one, two = (searched(search_class, **settings).fit(X) for _ in range(2))
     assert one.cv_results_["params"] == two.cv_results_["params"]
     assert steps_of(one) == steps_of(two)
-    assert one.n_trials_[-1] >= 1
+    assert one.n_candidates_[-1] >= 1
 
 
 def test_without_a_seed_nobody_waits():
     with parallel_config("threading"):
         search = searched(random_state=None, n_jobs=2).fit(X)
-    assert search.n_trials_ == [30, 10, 3]
+    assert search.n_candidates_ == [30, 10, 3]
 
 
 @every_search
@@ -339,7 +339,7 @@ def test_exact_hypergradients_are_of_one_loss(gradient):
     )
     with pytest.raises(ValueError, match=r"racing=Halving\(.*Use gradient='surrogate', or racing="):
         search.fit(X, Y)
-    assert search.set_params(gradient="surrogate", n_iter=5, cv=2).fit(X, Y).n_trials_[-1] == 1
+    assert search.set_params(gradient="surrogate", n_iter=5, cv=2).fit(X, Y).n_candidates_[-1] == 1
 
 
 def test_a_step_of_a_pipeline():
@@ -535,7 +535,7 @@ def test_real_data():
         random_state=0,
     ).fit(data, y)
     assert search.n_resources_ == [21, 63, 190, 569]
-    assert search.n_trials_ == [27, 9, 3, 1]
+    assert search.n_candidates_ == [27, 9, 3, 1]
     assert search.best_score_ > 0.96
     assert search.predict(data)[0] == "malignant"
 

@@ -75,7 +75,7 @@ class Halving:
     reached can be the best, and all others rank after them. Searches learn from the highest level
     that has two more scores than the space has dimensions, as in BOHB [4]_; candidates that were
     not promoted so far count for no more than the worst that was. The fitted search has
-    ``n_resources_`` and ``n_trials_``, the resource and the number of trials by level,
+    ``n_resources_`` and ``n_candidates_``, the resource and the number of candidates by level,
     ``min_resources_`` and ``max_resources_``.
 
     Rows are counted as in scikit-learn: of `n_samples` in all, each training set has its share.
@@ -104,7 +104,7 @@ class Halving:
     ...     SVC(), {"C": loguniform(1e-1, 1e3), "gamma": loguniform(1e-5, 1e-1)},
     ...     n_iter=27, cv=3, racing=Halving(), random_state=0,
     ... ).fit(X, y)
-    >>> search.n_resources_, search.n_trials_
+    >>> search.n_resources_, search.n_candidates_
     ([67, 200, 599, 1797], [27, 9, 3, 1])
     >>> int(search.cv_results_["n_resources"][search.best_index_])
     1797
@@ -227,22 +227,29 @@ class Ladder(EveryFold):
 
     def promotion(self, history: History, upto: int | None, is_over: bool) -> Proposal | None:
         """Return the best candidate of the highest level that is due to send one up."""
-        closed, means = history.closed(upto), history.means(upto)
+        means = history.means(upto)
         went_up = {trial.proposal.parent for trial in history}
-        rungs = defaultdict(list)
-        for number in np.flatnonzero(closed).tolist():
-            proposal = history.trials[number].proposal
-            rungs[-proposal.level, proposal.bracket].append(number)
-        for (level, _), members in sorted(rungs.items()):
+        rungs = self._rungs(history, upto)
+        waiting = [
+            [i for i in members if i not in went_up and math.isfinite(means[i])]
+            for _, members in rungs
+        ]
+        for (level, members), able in zip(rungs, waiting, strict=True):
             n_due = int(len(members) // self.factor) - len(went_up.intersection(members))
-            waiting = [i for i in members if i not in went_up and math.isfinite(means[i])]
-            if -level < self.top and n_due > 0 and waiting:
-                return self._promoted(history, _best(waiting, means), 1 - level)
+            if level < self.top and n_due > 0 and able:
+                return self._promoted(history, _best(able, means), level + 1)
         if is_over and not any(trial.proposal.level == self.top for trial in history):
-            for members in (members for _, members in sorted(rungs.items())):
-                if finite := [i for i in members if math.isfinite(means[i])]:
-                    return self._promoted(history, _best(finite, means), self.top)
+            for able in filter(None, waiting):
+                return self._promoted(history, _best(able, means), self.top)
         return None
+
+    def _rungs(self, history: History, upto: int | None) -> list[tuple[int, list[int]]]:
+        """Return level and trials of each level of each bracket, the highest level first."""
+        rungs: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for number in np.flatnonzero(history.closed(upto)).tolist():
+            proposal = history.trials[number].proposal
+            rungs[proposal.level, -proposal.bracket].append(number)
+        return [(level, rungs[level, bracket]) for level, bracket in sorted(rungs, reverse=True)]
 
     def _promoted(self, history: History, number: int, level: int) -> Proposal:
         origin = history.trials[number].proposal
@@ -269,7 +276,7 @@ class Ladder(EveryFold):
         levels = [trial.proposal.level for trial in history]
         return {
             "n_resources_": list(self.resources),
-            "n_trials_": [levels.count(level) for level in range(self.top + 1)],
+            "n_candidates_": [levels.count(level) for level in range(self.top + 1)],
             "min_resources_": self.resources[0],
             "max_resources_": self.resources[-1],
         }
