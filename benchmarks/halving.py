@@ -21,7 +21,7 @@ All ladders have four levels, of 1/27, 1/9, 1/3 and all of the resource.
 Run from the root of the repository::
 
     export PYTHONPATH=.:benchmarks OMP_NUM_THREADS=1
-    python benchmarks/halving.py                # about an hour; writes results/halving.csv
+    python benchmarks/halving.py                # half an hour; writes results/halving.csv
     python benchmarks/halving.py --only svc     # some tasks, in the place of what was there
     python benchmarks/halving.py --quick        # smoke test, stores nothing
     python benchmarks/halving.py --report       # the table of what is stored
