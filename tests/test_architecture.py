@@ -31,19 +31,20 @@ RANKS = {
     "tunein._fingerprint": 2,
     "tunein._evaluation": 3,
     "tunein._racing": 3,
+    "tunein._halving": 3,
     "tunein._results": 3,
     "tunein._surrogate": 3,
     "tunein._probe": 3,
-    "tunein._events": 3,
+    "tunein._events": 4,
     "tunein._workers": 4,
-    "tunein._journal": 4,
-    "tunein._earlier": 5,
-    "tunein._search": 6,
-    "tunein._bayes": 7,
-    "tunein._hypergrad": 7,
-    "tunein._tpe": 7,
-    "tunein._penalties": 7,
-    "tunein": 8,
+    "tunein._journal": 5,
+    "tunein._earlier": 6,
+    "tunein._search": 7,
+    "tunein._bayes": 8,
+    "tunein._hypergrad": 8,
+    "tunein._tpe": 8,
+    "tunein._penalties": 8,
+    "tunein": 9,
 }
 FAMILIES = {
     "tunein._math": "math",
@@ -52,6 +53,7 @@ FAMILIES = {
     "tunein._parse": "space",
 }
 FAMILIES |= {"tunein._space": "space"}
+FAMILIES |= {"tunein._racing": "racing", "tunein._halving": "racing"}
 
 
 def module_name(path):

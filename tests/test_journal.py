@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import Cutoff, Interrupting
+from fakes import Cutoff, FoldPrint, Interrupting, Steps
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from joblib import parallel_config
@@ -29,7 +29,14 @@ from sklearn.linear_model import Lasso, Ridge
 from sklearn.model_selection import GroupKFold, KFold, cross_val_score
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from tunein import BayesSearchCV, Choice, FoldRace, HyperGradSearchCV, TPESearchCV
+from tunein import (
+    BayesSearchCV,
+    Choice,
+    FoldRace,
+    Halving,
+    HyperGradSearchCV,
+    TPESearchCV,
+)
 from tunein import _journal as journal_module
 from tunein._events import from_line, to_line
 from tunein._fingerprint import Fingerprint, Part
@@ -902,3 +909,63 @@ def test_a_long_error_is_cut(path):
     line = to_line(scored(0, 0, score))
     assert len(line) < 30_000
     assert from_line(line)["n"] == 3
+
+
+# --------------------------------------------------------------------- halving
+
+
+def halved(path, n_iter=9, **halving):
+    halving = {"resource": "n_steps", "min_resources": 1, "max_resources": 9} | halving
+    return TPESearchCV(
+        Steps(),
+        {"a": uniform(0, 1)},
+        n_iter=n_iter,
+        cv=2,
+        refit=False,
+        random_state=0,
+        racing=Halving(**halving),
+        checkpoint=path,
+    )
+
+
+@pytest.mark.parametrize("brackets", [1, "all"])
+def test_halving_is_resumed_from_any_event(tmp_path, brackets):
+    X = np.arange(8.0)[:, None]
+    whole = halved(tmp_path / "whole", brackets=brackets).fit(X)
+    lines = (tmp_path / "whole").read_bytes().splitlines(keepends=True)
+    assert any(b'"promoted"' in line for line in lines)
+    for n in range(1, len(lines), 3):
+        path = tmp_path / f"cut{n}"
+        path.write_bytes(b"".join(lines[:n]))
+        found = halved(path, brackets=brackets).fit(X)
+        assert found.cv_results_["params"] == whole.cv_results_["params"]
+        for name in ("iter", "n_resources", "bracket", "mean_test_score", "rank_test_score"):
+            np.testing.assert_array_equal(found.cv_results_[name], whole.cv_results_[name])
+
+
+def test_subsamples_are_those_of_the_search_that_began(tmp_path):
+    """Also if its seed was drawn."""
+    X = np.arange(60.0)[:, None]
+    search = halved(tmp_path / "run", resource="n_samples", min_resources=5, max_resources=45)
+    search.set_params(estimator=FoldPrint(), param_distributions={"a": range(30)}, cv=3)
+    whole = search.set_params(random_state=None).fit(X)
+    lines = (tmp_path / "run").read_bytes().splitlines(keepends=True)
+    (tmp_path / "run").write_bytes(b"".join(lines[:5]))
+    resumed = search.fit(X)
+    kept, *_ = (trial.scores for trial in whole.history_ if trial.proposal.level == 0)
+    *_, later = (trial.scores for trial in resumed.history_ if trial.proposal.level == 0)
+    assert [score.test for score in kept] == [score.test for score in later]
+
+
+def test_other_levels_are_another_search(tmp_path):
+    X = np.arange(8.0)[:, None]
+    halved(tmp_path / "run").fit(X)
+    with pytest.raises(ValueError, match=r"racing was Halving.*levels \[1, 3, 9\], here it is"):
+        halved(tmp_path / "run", min_resources=3).fit(X)
+
+
+def test_fewer_candidates_than_were_halved_are_refused(tmp_path):
+    X = np.arange(8.0)[:, None]
+    halved(tmp_path / "run").fit(X)
+    with pytest.raises(ValueError, match=r"more candidates than n_iter=3"):
+        halved(tmp_path / "run", n_iter=3).fit(X)

@@ -3,6 +3,7 @@
 from tunein._bayes import BayesSearchCV
 from tunein._dimensions import Categorical, Choice, Integer, Real
 from tunein._families import HyperGradient, check_hypergradient, register_hypergradient
+from tunein._halving import Halving
 from tunein._hypergrad import HyperGradSearchCV
 from tunein._penalties import PerFeaturePenalty
 from tunein._racing import FoldRace
@@ -13,6 +14,7 @@ __all__ = [
     "Categorical",
     "Choice",
     "FoldRace",
+    "Halving",
     "HyperGradSearchCV",
     "HyperGradient",
     "Integer",

@@ -62,9 +62,10 @@ initial_params : list of dict, default=None
     Before them, the estimator's own current values are tried if the space contains them. Both
     count towards `n_iter`.
 
-racing : FoldRace or None, default=None
-    Drops candidates that, going by their first folds, will not be the best. None runs every fold
-    of every candidate.
+racing : FoldRace, Halving or None, default=None
+    What losers are spared. `FoldRace` drops candidates that, going by their first folds, will not
+    be the best. `Halving` tries all with little data or few iterations, and the best with more.
+    None runs every fold of every candidate.
 
 checkpoint : str or os.PathLike, default=None
     Path of a journal, in which every score is written down as it comes. `fit` begins it, or goes on

@@ -11,13 +11,14 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from tunein._families import HyperGradient
 from tunein._history import History, Proposal, Score
+from tunein._racing import EveryFold
 from tunein._space import Space
 
 # JSON has no words for these.
@@ -46,6 +47,9 @@ def opened(number: int, proposal: Proposal) -> Event:
         "unit": [None if np.isnan(u) else float(u) for u in proposal.unit],
         "from": proposal.origin,
     }
+    if proposal.parent is not None:
+        event["parent"] = proposal.parent
+        event["level"] = proposal.level
     if proposal.note is not None:
         event["note"] = dict(proposal.note)
     return event
@@ -135,6 +139,8 @@ class Replay:
         Events of trials beyond so many are left out.
     with_train : bool or None
         Whether there are scores on training sets; None if that makes no difference.
+    race : EveryFold
+        At which level trials begin, and go on.
     """
 
     history: History
@@ -142,6 +148,7 @@ class Replay:
     given: Sequence[Proposal] | None
     n_trials: float
     with_train: bool | None = None
+    race: EveryFold = field(default_factory=EveryFold)
 
     def apply(self, event: Event) -> None:
         """Bring in one event."""
@@ -163,17 +170,29 @@ class Replay:
         if number != len(self.history):
             raise Damage(f"it opens trial {number} where trial {len(self.history)} is next")
         unit, origin = self._unit(event["unit"]), event["from"]
+        if origin == "promoted":
+            parent = self._trial(event["parent"])
+            level = whole(event["level"], "a level", len(self.race.levels) - 1)
+            proposal = self.race.promoted(self.history, whole(parent, "a trial"), level)
+            if Space.key(proposal.unit) != Space.key(unit):
+                raise Damage(f"trial {number} is at another point than trial {parent}")
+        else:
+            i = self.history.n_candidates
+            proposal = self.race.admit(self._proposal(event, i, unit), i)
+        self.history.open(proposal)
+
+    def _proposal(self, event: Event, i: int, unit: Any) -> Proposal:
+        """Return what was proposed as the i-th candidate."""
+        origin, note = event["from"], event.get("note")
         if origin not in ("default", "initial", "asked"):
-            raise Damage(f"it says that trial {number} is from {origin!r}")
-        note = event.get("note")
+            raise Damage(f"it says that trial {event['open']} is from {origin!r}")
         if note is not None:
             note = _note(note)
         if origin == "asked" or self.given is None:
-            self.history.open(Proposal(unit, self.space.decode(unit), origin, note))
-            return
-        if number >= len(self.given) or Space.key(self.given[number].unit) != Space.key(unit):
-            raise Damage(f"trial {number} is none of the candidates to be tried first")
-        self.history.open(self.given[number])
+            return Proposal(unit, self.space.decode(unit), origin, note)
+        if i >= len(self.given) or Space.key(self.given[i].unit) != Space.key(unit):
+            raise Damage(f"trial {event['open']} is none of the candidates to be tried first")
+        return self.given[i]
 
     def _unit(self, value: Any) -> Any:
         if not isinstance(value, list) or len(value) != len(self.space.dimensions):

@@ -91,7 +91,8 @@ class Fingerprint:
         space : Space
             Where it searches.
         drawn : dict
-            Its ``"seed"`` and ``"folds"``, and what it makes of its ``"history"``.
+            Its ``"seed"`` and ``"folds"``, what it makes of its ``"history"``, and the ``"levels"``
+            of its race.
         measured : dict of str to Part
             What its scores are measured with.
         """
@@ -107,6 +108,7 @@ class Fingerprint:
                 drawn["seed"] if is_seeded else None, outline(own.pop("random_state"))
             ),
             "history": Part.of(drawn["history"], outline(own.pop("history"))),
+            "racing": _race(own.pop("racing"), drawn["levels"]),
         }
         rest = [name for name in own if name not in _NO_MATTER and name not in parts]
         return cls({**parts, **{name: Part.of(own[name]) for name in rest}})
@@ -138,6 +140,11 @@ class Fingerprint:
             told = f"{name} was {was or 'not given'}, here it is {now or 'not given'}"
         others = f" (and {', '.join(differing[1:])} differed)" if differing[1:] else ""
         return f"{told}{others}. Delete the file, give another path, or restore {name}."
+
+
+def _race(racing: Any, levels: list[int]) -> Part:
+    told = f"{outline(racing)} with the levels {levels}" if levels else outline(racing)
+    return Part.of((racing, levels), told)
 
 
 def points_of(space: Space, given: Any = None) -> Part:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from tunein._dimensions import Array
 from tunein._families import HyperGradient
+from tunein._math.fidelity import comparable
 from tunein._math.folds import FoldModel
 
-Origin: TypeAlias = Literal["default", "initial", "asked"]
+Origin: TypeAlias = Literal["default", "initial", "asked", "promoted"]
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,29 @@ class Proposal:
         The point, snapped.
     params : dict
         What the estimator gets.
-    origin : {"default", "initial", "asked"}
-        Who proposed it: the estimator's own values, the user, or the method.
+    origin : {"default", "initial", "asked", "promoted"}
+        Who proposed it: the estimator's own values, the user, the method, or a race that gives a
+        candidate more of a resource.
     note : dict or None
         What the method wants to read again at the next trial, in plain numbers and lists.
+    level : int
+        How far up a ladder of resources; 0 if there is none.
+    resource : int or None
+        How much of it the trial gets.
+    bracket : int
+        The level at which its candidate began.
+    parent : int or None
+        The trial of the same candidate that this one goes on from; None for a new candidate.
     """
 
     unit: Array
     params: dict[str, Any]
     origin: Origin = "asked"
     note: Mapping[str, Any] | None = None
+    level: int = 0
+    resource: int | None = None
+    bracket: int = 0
+    parent: int | None = None
 
 
 @dataclass(frozen=True)
@@ -127,13 +141,13 @@ class Known:
     Attributes
     ----------
     units : ndarray of shape (n, n_coordinates)
-        Closed trials.
+        Closed trials; of a race with levels, one of each candidate.
     fold_scores : ndarray of shape (n, n_folds)
         Their scores on the driving metric, greater is better; NaN where a fit failed or the
-        score is not finite. Those of folds that were not run are what the folds run lead one to
-        expect.
+        score is not finite. Those of folds that were not run, or of less of a resource, are what
+        the others lead one to expect.
     pending : ndarray of shape (n_pending, n_coordinates)
-        Trials without a full score so far.
+        Trials without a full score so far, of other candidates.
     tried : set of bytes
         Keys (``Space.key``) of all points that were proposed.
     n_asked : int
@@ -226,6 +240,10 @@ class History:
         All that were opened.
     measured : mapping of str to str or None
         Digests of what its scores were measured with, by name; None if that is not known.
+    n_candidates : int
+        How many of them were the first of a new candidate.
+    n_asked : int
+        How many of those the method proposed.
     """
 
     def __init__(
@@ -240,7 +258,10 @@ class History:
         self._evidence = evidence
         self.metric = metric
         self.trials: list[Trial] = []
+        self.n_candidates = 0
         self.n_asked = 0
+        self._levels: list[int] = []
+        self._first: list[int] = []  # the first trial of the same candidate
         self._note: Mapping[str, Any] | None = None
         self._tried: set[bytes] = set()
         self._hypergradients: dict[int, HyperGradient] = {}
@@ -297,6 +318,10 @@ class History:
         trial = Trial(number, proposal, [None] * self.n_folds)
         self.trials.append(trial)
         self._tried.add(proposal.unit.tobytes())
+        parent = proposal.parent
+        self._first.append(number if parent is None else self._first[parent])
+        self._levels.append(proposal.level)
+        self.n_candidates += parent is None
         self.n_asked += proposal.origin == "asked"
         self._note = self._note if proposal.note is None else proposal.note
         if self._follower:
@@ -351,9 +376,11 @@ class History:
             If given, exactly the scores of the first `upto` trials, which must be closed: what
             later ones have got by now depends on timing. If None, every closed trial.
         """
-        n = len(self)
-        closed = self._closed[:n] if upto is None else np.arange(n) < upto
-        fold_scores, run = self._fold_scores[:n][closed], self._run[:n][closed]
+        n, closed = len(self), self.closed(upto)
+        pending, added = ~closed, np.zeros((1, 1))
+        if any(self._levels):
+            closed, pending, added = self._compared(upto)
+        fold_scores, run = self._fold_scores[:n][closed] + added, self._run[:n][closed]
         partial = not run.all()
         if partial:
             whole = fold_scores[self._whole()[closed]]
@@ -361,7 +388,7 @@ class History:
         known = Known(
             units=self._units[:n][closed],
             fold_scores=fold_scores,
-            pending=self._units[:n][~closed],
+            pending=self._units[:n][pending],
             tried=self._tried,
             n_asked=self.n_asked,
             note=self._note,
@@ -369,6 +396,30 @@ class History:
             n_run=run.sum(axis=1) if partial else None,
         )
         return self._evidence.before(known) if self._evidence else known
+
+    def closed(self, upto: int | None = None) -> NDArray[np.bool_]:
+        """Return, trial by trial, whether its scores may be looked at; `upto` as in `known`."""
+        n = len(self)
+        return self._closed[:n].copy() if upto is None else np.arange(n) < upto
+
+    def means(self, upto: int | None = None) -> Array:
+        """Return the mean score of each trial; NaN if it failed or may not be looked at."""
+        means = (self._fold_scores[: len(self)] / self.n_folds).sum(axis=1)
+        return np.where(self.closed(upto), means, np.nan)
+
+    def _compared(self, upto: int | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Array]:
+        """Return the trial of each candidate to go by, what is pending, and what to add."""
+        numbers, first = np.flatnonzero(self.closed(upto)), np.array(self._first)
+        rows, added = comparable(
+            self.means(upto)[numbers],
+            np.array(self._levels)[numbers],
+            first[numbers],
+            self._units.shape[1] + 2,  # as BOHB asks of a level
+        )
+        chosen = np.zeros(len(self), dtype=bool)
+        chosen[numbers[rows]] = True
+        pending = ~self.closed(upto) & ~np.isin(first, first[numbers])
+        return chosen, pending, added[:, None]
 
     def chance(self, number: int, upto: int | None = None) -> float:
         """Return how likely trial `number` will have a better mean over all folds than the best.

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tunein._dimensions import Array
 from tunein._docstrings import with_common_sections
 from tunein._families import LOSSES, HyperGradient
+from tunein._halving import Halving
 from tunein._history import History, Known, Trial
 from tunein._math.acquisition import LogEI, maximise
 from tunein._math.design import sobol
@@ -164,7 +165,7 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         error_score: Any = np.nan,
         return_train_score: bool = False,
         initial_params: list[dict[str, Any]] | None = None,
-        racing: FoldRace | None = None,
+        racing: FoldRace | Halving | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         history: Any = None,
         fit_timeout: float | None = None,
@@ -219,6 +220,12 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
                     f"{view.describe_missing(self.estimator)} Use loss='auto'."
                 )
             return None
+        if isinstance(self.racing, Halving):
+            raise ValueError(
+                f"racing={self.racing!r} is not possible with hypergradients, which are those of "
+                f"one loss: with less of a resource it is another. Use gradient='surrogate', or "
+                f"racing=None."
+            )
         driving = scorers
         if hasattr(scorers, "_scorers"):
             driving = scorers._scorers[self._driving_metric(scorers)]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numbers
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from tunein._history import History, Score, Trial
+import numpy as np
+
+from tunein._history import History, Proposal, Score, Trial
 
 
 class EveryFold:
@@ -26,6 +30,7 @@ class EveryFold:
         Returns
         -------
         n_at_once : int
+            All of them.
         """
         return n_folds
 
@@ -51,6 +56,137 @@ class EveryFold:
         """
         trial = history.trials[number]
         return [fold for fold, score in enumerate(trial.scores) if score is None]
+
+    @property
+    def levels(self) -> list[int]:
+        """How much of a resource trials get, level by level; none if that is not the question."""
+        return []
+
+    def promoted(self, history: History, number: int, level: int) -> Proposal:
+        """Return trial `number` at a higher level.
+
+        Parameters
+        ----------
+        history : History
+            The record.
+        number : int
+            The trial.
+        level : int
+            Where it goes.
+
+        Returns
+        -------
+        proposal : Proposal
+            The further trial.
+
+        Raises
+        ------
+        ValueError
+            If the race has no levels.
+        """
+        raise ValueError(f"Trial {number} cannot go up: {self!r} has no levels.")
+
+    def n_trials(self, n_candidates: int) -> int:
+        """Return how many trials so many candidates take at most.
+
+        Parameters
+        ----------
+        n_candidates : int
+            How many there are.
+
+        Returns
+        -------
+        n_trials : int
+            The same number, if nobody is promoted.
+        """
+        return n_candidates
+
+    def admit(self, proposal: Proposal, i: int) -> Proposal:
+        """Return the first trial of a candidate.
+
+        Parameters
+        ----------
+        proposal : Proposal
+            What was proposed.
+        i : int
+            Which candidate it is, counted from 0.
+
+        Returns
+        -------
+        proposal : Proposal
+            The same, unless it depends on the race what is tried first.
+        """
+        return proposal
+
+    def promotion(self, history: History, upto: int | None, is_over: bool) -> Proposal | None:
+        """Return a further trial of a candidate, if that is wanted before any new one.
+
+        A pure function of its arguments.
+
+        Parameters
+        ----------
+        history : History
+            The record.
+        upto : int or None
+            If given, the scores of the first `upto` trials may be looked at; else of all closed.
+        is_over : bool
+            Whether all trials are closed and there will be no new candidates.
+
+        Returns
+        -------
+        proposal : Proposal or None
+            The trial.
+        """
+        return None
+
+    def rows(self, proposal: Proposal, fold: int, train: Any) -> Any:
+        """Return which rows of a fold's training set a trial is fitted on.
+
+        Parameters
+        ----------
+        proposal : Proposal
+            Of the trial.
+        fold : int
+            Which fold.
+        train : array-like
+            All of its training rows.
+
+        Returns
+        -------
+        rows : array-like
+            Some or all of them.
+        """
+        return train
+
+    def columns(self, trials: Sequence[Trial]) -> dict[str, Any]:
+        """Return what the race adds to ``cv_results_``.
+
+        Parameters
+        ----------
+        trials : sequence of Trial
+            One a row.
+
+        Returns
+        -------
+        columns : dict of str to ndarray
+            By name.
+        """
+        return {}
+
+    def attributes(self, history: History) -> dict[str, Any]:
+        """Return what the race adds to the fitted search.
+
+        Parameters
+        ----------
+        history : History
+            The record.
+
+        Returns
+        -------
+        attributes : dict of str to object
+            By name.
+        """
+        return {}
 
 
 @dataclass(frozen=True)
@@ -159,6 +295,21 @@ class FoldRace(EveryFold):
             return []
         return missing[:1]
 
+    def columns(self, trials: Sequence[Trial]) -> dict[str, Any]:
+        """Return how many folds were run of each trial.
+
+        Parameters
+        ----------
+        trials : sequence of Trial
+            One a row.
+
+        Returns
+        -------
+        columns : dict of str to ndarray
+            ``n_splits_run``.
+        """
+        return {"n_splits_run": np.array([len(trial.run) for trial in trials])}
+
 
 class Agenda:
     """The folds that are to be run, in order: what a race grants the open trials of a record.
@@ -200,6 +351,23 @@ class Agenda:
             self._history.drop(number)
         self._n_granted[number] = len(folds)
         self.waiting.extend((number, fold) for fold in folds)
+
+    def promotion(self, *, are_all_in: bool) -> Proposal | None:
+        """Return a trial that the race wants before any new candidate.
+
+        When there are no more of those (`are_all_in`), what is in work may still lead to one. With
+        a look-back it goes by the shortest part of the record that leads to any, whatever else has
+        finished by then.
+        """
+        n, n_closed = len(self._history), self._history.n_closed_in_row
+        if self._lookback is None:
+            return self._race.promotion(self._history, None, are_all_in and n_closed == n)
+        least = max(n - self._lookback, 0)
+        for upto in range(least, (n_closed if are_all_in else least) + 1):
+            found = self._race.promotion(self._history, upto, are_all_in and upto == n)
+            if found is not None:
+                return found
+        return None
 
     def record(self, number: int, fold: int, score: Score) -> None:
         """Record a score; once a trial has all that it was granted, see whether it gets more."""

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from tunein._history import Score, Trial
@@ -53,6 +54,17 @@ def blank(results: dict[str, Any], trials: list[Trial]) -> None:
         )
         results[f"mean_{name}"] = np.nanmean(times, axis=1)
         results[f"std_{name}"] = np.nanstd(times, axis=1)
+
+
+def rank_by_level(results: dict[str, Any], levels: NDArray[np.intp]) -> None:
+    """Make every rank one of the highest level first; a mean that is missing still ranks last."""
+    for name in [name for name in results if name.startswith("rank_test_")]:
+        means = results[name.replace("rank", "mean", 1)]
+        missing = np.isnan(means)
+        keys = np.column_stack([missing, -levels, -means])
+        keys[missing, 1:] = 0
+        place = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
+        results[name] = rankdata(place, method="min").astype(np.int32)
 
 
 def _shape_alike(out: list[dict[str, Any]], error_score: float) -> None:

@@ -23,12 +23,13 @@ from tunein._earlier import Earlier, first_candidates
 from tunein._evaluation import Evaluator, evaluate_fold, failed_fold
 from tunein._events import Replay
 from tunein._fingerprint import Fingerprint, Part
+from tunein._halving import Halving, Setup, race_of
 from tunein._history import Evidence, History, Known, Proposal, Trial
 from tunein._journal import CheckpointError, Journal
 from tunein._math.design import sobol
 from tunein._math.scores import merge_ties
 from tunein._racing import Agenda, EveryFold, FoldRace
-from tunein._results import blank, fold_results, with_stand_ins
+from tunein._results import blank, fold_results, rank_by_level, with_stand_ins
 from tunein._sklearn import (
     BaseSearchCV,
     IntervalConstraint,
@@ -54,9 +55,15 @@ class Job:
     seed: int
     is_seeded: bool
     context: SearchContext
+    setup: Setup
     race: EveryFold
     measured: dict[str, Part]  # what scores depend on beside candidates and folds
     earlier: Earlier
+
+    @property
+    def n_trials(self) -> int:
+        """How many trials there will be at most."""
+        return self.race.n_trials(self.n_candidates)
 
     @property
     def probe(self) -> Any:
@@ -78,7 +85,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         "n_iter": [IntervalConstraint(numbers.Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
         "initial_params": [list, tuple, None],
-        "racing": [FoldRace, None],
+        "racing": [FoldRace, Halving, None],
         "checkpoint": [str, os.PathLike, None],
         "history": [object],  # checked where it is read
         "fit_timeout": [
@@ -104,7 +111,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         error_score: Any = np.nan,
         return_train_score: bool = False,
         initial_params: list[dict[str, Any]] | None = None,
-        racing: FoldRace | None = None,
+        racing: FoldRace | Halving | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         history: Any = None,
         fit_timeout: float | None = None,
@@ -227,7 +234,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
                 self._keep_finished(job, history, scorers, refit_metric, type(interrupt).__name__)
                 raise
         self._publish(job, history, stop_reason)
-        self._select(history, scorers, refit_metric)
+        self._select(job, history, scorers, refit_metric)
         if self.refit:
             self._refit_best(X, y, routed.estimator.fit, context)
         context.end()
@@ -245,8 +252,6 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         context: SearchContext,
         data: dict[str, Any],
     ) -> Job:
-        race = self.racing or EveryFold()
-        race.check()
         cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         self._checked_cv_orig = cv
         # Drawn once: a shuffling splitter without a seed would give candidates different data.
@@ -269,6 +274,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         earlier = Earlier.read(self.history, space, parts, metric, len(folds))
         given = first_candidates(space, self.estimator, self.initial_params, earlier.starts)
         given = given[:n_candidates]
+        n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
+        setup = Setup(self.estimator, space.names, folds, n_samples, y, n_candidates, seed)
         return Job(
             fixed={
                 "estimator": clone(self.estimator),
@@ -290,7 +297,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             seed=seed,
             is_seeded=self.random_state is not None,
             context=context,
-            race=race,
+            setup=setup,
+            race=race_of(self.racing, setup),
             measured=parts,
             earlier=earlier,
         )
@@ -310,14 +318,19 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         if self.checkpoint is None:
             yield job
             return
-        drawn = {"seed": job.seed, "folds": job.folds, "history": job.earlier}
+        drawn = {
+            "seed": job.seed,
+            "folds": job.folds,
+            "history": job.earlier,
+            "levels": job.race.levels,
+        }
         fingerprint = Fingerprint.of(self, job.space, drawn, job.measured)
         shape = len(job.folds), history.metric
         with Journal.open(self.checkpoint, fingerprint, job.seed, shape) as journal:
             if journal.seed != job.seed:
                 job = self._reseeded(job, journal.seed)
             trained = self.return_train_score
-            journal.replay(Replay(history, job.space, job.given, job.n_candidates, trained))
+            journal.replay(Replay(history, job.space, job.given, job.n_trials, trained, job.race))
             if self.verbose > 0 and len(history):
                 print(f"{journal.path} holds {history!r}")
             yield job
@@ -325,7 +338,9 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
     def _reseeded(self, job: Job, seed: int) -> Job:
         evidence = job.earlier.evidence
         points = self._first_points(job.space, job.probe, len(job.given), seed, evidence)
-        return replace(job, seed=seed, design=points)
+        setup = replace(job.setup, seed=seed)
+        race = race_of(self.racing, setup)
+        return replace(job, seed=seed, design=points, setup=setup, race=race)
 
     def _driving_metric(self, scorers: Any) -> str | None:
         """Name the metric that the search improves; None for the only, or first, one returned."""
@@ -339,12 +354,14 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         """Keep the workers busy until there is nothing more to try, and say why it ended."""
         n_folds = len(job.folds)
         if self.verbose > 0:
+            n_more = job.n_trials - job.n_candidates
+            promotions = f" and {n_more} promotions" if n_more else ""
             print(
-                f"Fitting {n_folds} folds for each of {job.n_candidates} candidates, "
-                f"totalling {n_folds * job.n_candidates} fits"
+                f"Fitting {n_folds} folds for each of {job.n_candidates} candidates{promotions}, "
+                f"totalling {n_folds * job.n_trials} fits"
             )
-        job.context.begin_search(n_folds * job.n_candidates)
         evaluation = Evaluation(self.n_jobs, self.pre_dispatch, failed_fold, self.fit_timeout)
+        job.context.begin_search(n_folds * job.n_trials)
         with evaluation as evaluator:
             n_at_once = job.race.n_at_once(n_folds)
             lookback = self._lookback(evaluation.n_workers_asked, n_at_once, job.probe)
@@ -354,11 +371,12 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
                 while evaluator.n_running < evaluator.capacity:
                     may_open = not (agenda.waiting or stop_reason)
                     if may_open and self._may_open(job, history, lookback):
-                        proposal = self._propose(job, history, lookback)
+                        proposal = self._next_trial(job, history, agenda, lookback)
                         if isinstance(proposal, str):
                             stop_reason = proposal
                             continue
-                        agenda.grant(history.open(proposal))
+                        if proposal is not None:
+                            agenda.grant(history.open(proposal))
                     if not agenda.waiting:
                         break
                     self._submit(job, history, evaluator, *agenda.waiting.popleft())
@@ -369,21 +387,34 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         job.context.end_search()
         if stop_reason:
             return stop_reason
-        if len(history) < self.n_iter or job.space.size == self.n_iter:
-            return f"All {len(history)} points of the search space were tried."
+        n_candidates = history.n_candidates
+        if n_candidates < self.n_iter or job.space.size == self.n_iter:
+            return f"All {n_candidates} points of the search space were tried."
         return f"n_iter={self.n_iter} candidates were tried."
 
     def _may_open(self, job: Job, history: History, lookback: int) -> bool:
         """Tell whether a trial may be proposed, or more must be known before."""
-        if len(history) >= job.n_candidates:
+        if len(history) >= job.n_trials:
             return False
         return not job.is_seeded or history.n_closed_in_row >= len(history) - lookback
+
+    def _next_trial(
+        self, job: Job, history: History, agenda: Agenda, lookback: int
+    ) -> Proposal | str | None:
+        """Return a candidate that goes on, or else a new one; None if neither is due for now."""
+        i = history.n_candidates
+        are_all_in = i >= job.n_candidates
+        promoted = agenda.promotion(are_all_in=are_all_in)
+        if promoted is not None or are_all_in:
+            return promoted
+        proposal = self._propose(job, history, lookback)
+        return proposal if isinstance(proposal, str) else job.race.admit(proposal, i)
 
     def _propose(self, job: Job, history: History, lookback: int) -> Proposal | str:
         """Return the next candidate, or a sentence that says why there should be no more."""
         number = len(history)
-        if number < len(job.given):
-            return job.given[number]
+        if history.n_candidates < len(job.given):
+            return job.given[history.n_candidates]
         rng = np.random.default_rng(np.random.SeedSequence(job.seed, spawn_key=(number,)))
         known = history.known(max(number - lookback, 0) if job.is_seeded else None)
         found = self._next_point(job, known, rng)
@@ -408,20 +439,21 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
     ) -> None:
         train, test = job.folds[fold]
         n_folds = len(job.folds)
+        proposal = history.trials[number].proposal
         evaluator.submit(
             (number, fold),
             evaluate_fold,
             {
                 **job.fixed,
-                "train": train,
+                "train": job.race.rows(proposal, fold, train),
                 "test": test,
                 "split_progress": (fold, n_folds),
-                "candidate_progress": (number, job.n_candidates),
+                "candidate_progress": (number, job.n_trials),
                 **job.context.task_arguments(
                     number * n_folds + fold, leaves_process=evaluator.leaves_process
                 ),
             },
-            {"parameters": history.trials[number].params},
+            {"parameters": proposal.params},
         )
 
     # ------------------------------------------------------------------ after the last fit
@@ -430,8 +462,10 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         self.history_ = history
         self.space_ = job.space
         self.stop_reason_ = stop_reason
+        for name, value in job.race.attributes(history).items():
+            setattr(self, name, value)
 
-    def _select(self, history: History, scorers: Any, refit_metric: str) -> None:
+    def _select(self, job: Job, history: History, scorers: Any, refit_metric: str) -> None:
         """Set ``cv_results_`` and the best of it, exactly as ``BaseSearchCV`` does."""
         trials = [trial for trial in history if trial.closed]
         out = fold_results(trials, self.error_score)
@@ -441,6 +475,10 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         )
         if any(trial.dropped for trial in trials):
             blank(results, trials)
+        levels = np.array([trial.proposal.level for trial in trials])
+        if levels.any():
+            rank_by_level(results, levels)
+        results.update(job.race.columns(trials))
         first = out[0]["test_scores"]
         self.multimetric_ = isinstance(first, dict)
         if callable(self.scoring) and self.multimetric_:
@@ -453,8 +491,6 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             self.best_params_ = results["params"][self.best_index_]
         self.scorer_ = getattr(scorers, "_scorers", scorers)
         results.update(self._more_columns(trials))
-        if self.racing is not None:
-            results["n_splits_run"] = np.array([len(trial.run) for trial in trials])
         self.cv_results_ = results
 
     def _conclude(self, job: Job, history: History) -> None:
@@ -488,14 +524,15 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             delattr(self, name)  # what an earlier fit left does not belong to these results
         self.n_splits_ = len(job.folds)
         n_done = sum(trial.closed for trial in history)
+        what = "candidates" if job.n_trials == job.n_candidates else "trials"
         self._publish(
             job,
             history,
-            f"{interrupt} after {n_done} of {job.n_candidates} candidates; nothing was refitted.",
+            f"{interrupt} after {n_done} of {job.n_trials} {what}; nothing was refitted.",
         )
         succeeded = any(s is not None and s.error is None for t in history for s in t.scores)
         if n_done and succeeded:
-            self._select(history, scorers, refit_metric)
+            self._select(job, history, scorers, refit_metric)
 
 
 def is_telling(scores: Array) -> bool:

@@ -96,7 +96,7 @@ def _believe(
     """
     if note is not None and "theta" not in note:
         note = None  # of another model
-    if note is not None and n > _N_EVERY and n < 1.05 * note["n"] + 1:
+    if note is not None and n > _N_EVERY and note["n"] <= n < 1.05 * note["n"] + 1:
         return note
     D = _distances(space, units)
     start = None if note is None else np.array(note["theta"][0])
