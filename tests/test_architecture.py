@@ -33,11 +33,12 @@ RANKS = {
     "tunein._surrogate": 3,
     "tunein._probe": 3,
     "tunein._search": 4,
-    "tunein._bayes": 5,
-    "tunein._hypergrad": 5,
-    "tunein._tpe": 5,
-    "tunein._penalties": 5,
-    "tunein": 6,
+    "tunein._cost": 5,
+    "tunein._bayes": 6,
+    "tunein._hypergrad": 6,
+    "tunein._tpe": 6,
+    "tunein._penalties": 6,
+    "tunein": 7,
 }
 FAMILIES = {
     "tunein._math": "math",

@@ -144,6 +144,9 @@ class Known:
         Of those closed trials, by row of `units`, that have one.
     n_run : ndarray of shape (n,) or None
         How many folds were run of each; None for all.
+    seconds : ndarray of shape (n,) or None
+        What a fold of each took, fit and score, the mean over those that were run; None if nobody
+        has looked at a clock.
     """
 
     units: Array
@@ -154,6 +157,7 @@ class Known:
     note: Mapping[str, Any] | None
     hypergradients: Mapping[int, HyperGradient] = field(default_factory=dict)
     n_run: NDArray[np.intp] | None = None
+    seconds: Array | None = None
 
     @property
     def scores(self) -> Array:
@@ -192,6 +196,7 @@ class History:
         # Rows are appended by doubling, so that a look at the record costs no copy of it.
         self._units = np.empty((16, n_coordinates))
         self._fold_scores = np.empty((16, n_folds))
+        self._seconds = np.empty((16, n_folds))
         self._run = np.zeros((16, n_folds), dtype=bool)
         self._closed = np.zeros(16, dtype=bool)
 
@@ -221,10 +226,12 @@ class History:
         if number == len(self._units):
             self._units = _doubled(self._units)
             self._fold_scores = _doubled(self._fold_scores)
+            self._seconds = _doubled(self._seconds)
             self._run = _doubled(self._run)
             self._closed = _doubled(self._closed)
         self._units[number] = proposal.unit
         self._fold_scores[number] = np.nan
+        self._seconds[number] = 0.0
         self._run[number] = False
         self._closed[number] = False
         trial = Trial(number, proposal, [None] * self.n_folds)
@@ -241,6 +248,7 @@ class History:
         trial = self.trials[number]
         trial.scores[fold] = score
         self._fold_scores[number, fold] = self._driving(score)
+        self._seconds[number, fold] = score.fit_time + score.score_time
         self._run[number, fold] = True
         if trial.complete:
             self._close(trial)
@@ -282,6 +290,7 @@ class History:
         closed = self._closed[:n] if upto is None else np.arange(n) < upto
         fold_scores, run = self._fold_scores[:n][closed], self._run[:n][closed]
         partial = not run.all()
+        n_run = run.sum(axis=1)
         return Known(
             units=self._units[:n][closed],
             fold_scores=FoldModel.of(fold_scores, run).completed if partial else fold_scores,
@@ -290,7 +299,8 @@ class History:
             n_asked=self.n_asked,
             note=self._note,
             hypergradients=self._of_closed(closed) if self._hypergradients else {},
-            n_run=run.sum(axis=1) if partial else None,
+            n_run=n_run if partial else None,
+            seconds=self._seconds[:n][closed].sum(axis=1) / np.maximum(n_run, 1),
         )
 
     def chance(self, number: int, upto: int | None = None) -> float:

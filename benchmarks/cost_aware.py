@@ -1,0 +1,199 @@
+"""Measure what ``acquisition="per_second"`` is worth where candidates do not cost the same.
+
+Searches are replayed on stored tables (``tables.py``): boosting, forests and networks whose
+candidates cost from one to more than a hundred times the least, and the large grids of ``cost.py``,
+where they differ by four times. Each search runs twice with the same seed, for improvement and for
+improvement per second, told of the stored times. What is compared is the regret of the incumbent
+after equal seconds of fits, at fractions of the median time that the former takes for all its
+candidates; regret is the distance from the best of the table, 1 at the median candidate, and less
+than 0.001 counts as 0.001. From the root::
+
+    export PYTHONPATH=benchmarks OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+    python benchmarks/tables.py                   # the tables; stored already
+    python benchmarks/cost_aware.py               # adds the runs that are missing, and reports
+    python benchmarks/cost_aware.py --methods tpe-per-second --force
+    python benchmarks/cost_aware.py --report
+    python benchmarks/cost_aware.py --quick       # smoke test, stores nothing
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cost
+import numpy as np
+from peers import quiet
+from regret import versions
+from report import markdown
+from scipy import stats
+from tables import UNEQUAL, Replayed, Table, folds, reported, unequal
+
+RESULTS = Path(__file__).parent / "results" / "cost-aware.jsonl"
+LOADERS: dict[str, Callable[[str], Table]] = {
+    **dict.fromkeys(UNEQUAL, unequal),
+    **dict.fromkeys(cost.GRIDS, cost.load),
+}
+SEARCHES = {"bayes": "BayesSearchCV", "tpe": "TPESearchCV"}
+METHODS = [name + how for name in SEARCHES for how in ("", "-per-second")]
+N_SEEDS, N_ITER = 20, 100
+FRACTIONS = (0.05, 0.1, 0.25, 0.5, 1.0)
+FLOOR = 1e-3
+
+
+# ----------------------------------------------------------------- runs
+
+
+def run(task: str, method: str, seed: int, n_iter: int) -> dict[str, Any]:
+    import tunein
+
+    table = LOADERS[task](task)
+    cv, data = folds(table)
+    name = method.removesuffix("-per-second")
+    search = getattr(tunein, SEARCHES[name])(
+        Replayed(table), table.space, n_iter=n_iter, cv=cv, refit=False, n_jobs=1,
+        random_state=seed, acquisition="improvement" if method == name else "per_second",
+    )  # fmt: skip
+    start = time.process_time()
+    with reported(table):
+        search.fit(*data)
+    return {
+        "task": task,
+        "method": method,
+        "seed": seed,
+        "own_seconds": round(time.process_time() - start, 2),
+        "versions": versions(name),
+        "rows": [table.row(params) for params in search.cv_results_["params"]],
+    }
+
+
+def read() -> list[dict[str, Any]]:
+    if not RESULTS.exists():
+        return []
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()]
+
+
+# ----------------------------------------------------------------- the report
+
+
+def spent(table: Table, rows: list[int]) -> np.ndarray:
+    """Return the seconds of fits after each candidate."""
+    return np.cumsum(table.seconds[rows].sum(axis=1))
+
+
+def regret_at(table: Table, rows: list[int], budget: float) -> float:
+    """Return the regret of the best candidate that was done when the budget was spent."""
+    n = int(np.searchsorted(spent(table, rows), budget, side="right"))
+    best, middle = table.means.max(), float(np.median(table.means))
+    found = table.means[rows[:n]].max(initial=-np.inf)
+    return max((best - max(found, table.means.min())) / (best - middle), FLOOR)
+
+
+def compare(table: Table, runs: Mapping[str, list[list[int]]], name: str) -> list[list[float]]:
+    """Return, by fraction, the logarithms of the ratio of regrets, by seed."""
+    plain, weighed = runs[name], runs[f"{name}-per-second"]
+    whole = float(np.median([spent(table, rows)[-1] for rows in plain]))
+    return [
+        [
+            float(np.log(regret_at(table, b, f * whole) / regret_at(table, a, f * whole)))
+            for a, b in zip(plain, weighed, strict=True)
+        ]
+        for f in FRACTIONS
+    ]
+
+
+def interval(logs: list[float]) -> str:
+    """Return the geometric mean of ratios and its 95 % interval."""
+    middle, error = np.mean(logs), stats.sem(logs)
+    reach = stats.t.ppf(0.975, len(logs) - 1) * error
+    low, high = np.exp([middle - reach, middle + reach])
+    return f"{np.exp(middle):.2f} ({low:.2f} to {high:.2f})"
+
+
+def report(rows: list[dict[str, Any]]) -> str:
+    lines, totals = [], []
+    pooled: dict[str, list[list[float]]] = {}
+    for task in dict.fromkeys(row["task"] for row in rows):
+        table = LOADERS[task](task)
+        costs = table.seconds.sum(axis=1)
+        span = f"{np.quantile(costs, 0.99) / np.quantile(costs, 0.01):.0f}"
+        by_seed = sorted((r for r in rows if r["task"] == task), key=lambda row: row["seed"])
+        runs = {m: [row["rows"] for row in by_seed if row["method"] == m] for m in METHODS}
+        for name in SEARCHES:
+            logs = compare(table, runs, name)
+            if task in UNEQUAL:
+                before = pooled.setdefault(name, [[] for _ in FRACTIONS])
+                pooled[name] = [old + new for old, new in zip(before, logs, strict=True)]
+            lines.append([task, span, name, *map(interval, logs)])
+            took = [
+                np.median([spent(table, one)[-1] for one in runs[m]])
+                for m in (name, f"{name}-per-second")
+            ]
+            left = [
+                np.exp(np.mean([np.log(regret_at(table, one, np.inf)) for one in runs[m]]))
+                for m in (name, f"{name}-per-second")
+            ]
+            totals.append(
+                [task, name, *(f"{t:.0f}" for t in took), *(f"{value:.3f}" for value in left)]
+            )
+    for name, logs in pooled.items():
+        lines.append(["unequal ones", "", name, *map(interval, logs)])
+    header = ["task", "costs differ by", "search", *(f"after {f:.0%}" for f in FRACTIONS)]
+    seconds = ["seconds", "per second: seconds", "regret", "per second: regret"]
+    return "\n\n".join(
+        [markdown(header, lines), markdown(["after all candidates", "search", *seconds], totals)]
+    )
+
+
+# ----------------------------------------------------------------- the command
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tasks", nargs="+", choices=list(LOADERS), default=list(LOADERS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--seeds", type=int, default=N_SEEDS, help="how many")
+    parser.add_argument("--force", action="store_true", help="redo runs that are there already")
+    parser.add_argument("--report", action="store_true", help="show the tables and run nothing")
+    parser.add_argument("--quick", action="store_true", help="1 seed, 20 candidates")
+    return parser.parse_args()
+
+
+def key(row: Mapping[str, Any]) -> tuple[str, str, int]:
+    return row["task"], row["method"], row["seed"]
+
+
+def main() -> None:
+    options = parse_arguments()
+    quiet()
+    todo = [
+        (task, method, seed)
+        for seed in range(1 if options.quick else options.seeds)
+        for task in options.tasks
+        for method in options.methods
+    ]
+    if options.quick:
+        for task, method, seed in todo:
+            row = run(task, method, seed, n_iter=20)
+            print(task, method, row["own_seconds"])
+        return
+    if options.force:
+        kept = [row for row in read() if key(row) not in set(todo)]
+        RESULTS.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    done = {key(row) for row in read()}
+    for i, (task, method, seed) in enumerate([] if options.report else todo):
+        if (task, method, seed) in done:
+            continue
+        row = run(task, method, seed, N_ITER)
+        with RESULTS.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(f"{i + 1}/{len(todo)} {task} {method} {seed}: {row['own_seconds']} s", flush=True)
+    print(report(read()))
+
+
+if __name__ == "__main__":
+    main()
