@@ -2,7 +2,7 @@
 
 Notation, with shapes (n observations, p terms):
 
-    y : (n,)   values, centred        A : (n, p)   terms of the points
+    y : (n,)   values        A : (n, p)   terms of the points        both less their means
     b = (A'A + r I)^-1 A'y
 
 The terms are, of a number u in [0, 1], v = u - 1/2 and v^2; of a category, one for each value that
@@ -41,10 +41,11 @@ class Quadratic:
             np.unique(u[~np.isnan(u)]) if kind == "categorical" else None
             for u, kind in zip(units.T, kinds, strict=True)
         ]
-        self._mean = float(y.mean())
-        A = self._terms(units)
+        terms = self._terms(units)
+        A = terms - terms.mean(axis=0)
         gram = A.T @ A + _PENALTY * np.eye(A.shape[1])
-        self._slopes = np.linalg.solve(gram, A.T @ (y - self._mean))
+        self._slopes = np.linalg.solve(gram, A.T @ (y - y.mean()))
+        self._level = float(y.mean() - terms.mean(axis=0) @ self._slopes)
 
     def _terms(self, units: Array) -> Array:
         blocks = []
@@ -58,4 +59,4 @@ class Quadratic:
 
     def __call__(self, units: Array) -> Array:
         """Return what is expected at snapped points (m, d)."""
-        return np.asarray(self._mean + self._terms(units) @ self._slopes)
+        return np.asarray(self._level + self._terms(units) @ self._slopes)
