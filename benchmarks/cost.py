@@ -44,7 +44,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
 from tables import Replayed, Table, folds
 
@@ -62,7 +62,7 @@ COLUMNS = (
 
 # ----------------------------------------------------------------- the grids
 
-SCALERS = {"standard": StandardScaler, "minmax": MinMaxScaler, "robust": RobustScaler}
+SCALERS = {"standard": StandardScaler, "minmax": MinMaxScaler}
 
 
 @dataclass(frozen=True)

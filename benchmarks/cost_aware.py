@@ -38,8 +38,8 @@ LOADERS: dict[str, Callable[[str], Table]] = {
 }
 SEARCHES = {"bayes": "BayesSearchCV", "tpe": "TPESearchCV"}
 METHODS = [name + how for name in SEARCHES for how in ("", "-per-second")]
-N_SEEDS, N_ITER = 20, 100
-FRACTIONS = (0.05, 0.1, 0.25, 0.5, 1.0)
+N_SEEDS, N_ITER = 12, 60
+FRACTIONS = (0.1, 0.25, 0.5, 0.75, 1.0)
 FLOOR = 1e-3
 
 
