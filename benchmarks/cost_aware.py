@@ -1,7 +1,7 @@
 """Measure what ``acquisition="per_second"`` is worth where candidates do not cost the same.
 
 Searches are replayed on stored tables (``tables.py``): boosting, forests and networks whose
-candidates cost from one to more than a hundred times the least, and the large grids of ``cost.py``,
+candidates cost from one to more than a hundred times the least, and the large grid of ``cost.py``,
 where they differ by four times. Each search runs twice with the same seed, for improvement and for
 improvement per second, told of the stored times. What is compared is the regret of the incumbent
 after equal seconds of fits, at fractions of the median time that the former takes for all its

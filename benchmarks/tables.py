@@ -4,8 +4,8 @@ A `Table` has a space of lists, and for each of its candidates the score and the
 of every fold. `Replayed` is an estimator that looks its score up; `reported` lets a search see the
 stored seconds in place of those of the look-up.
 
-The tables made here are of candidates whose cost ranges over two orders of magnitude; those of
-``cost.py`` are large ones of about equal cost. From the root::
+The tables made here are of candidates whose cost ranges over two orders of magnitude; that of
+``cost.py`` is a large one of about equal cost. From the root::
 
     PYTHONPATH=benchmarks OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/tables.py
     ... python benchmarks/tables.py boosting forest      # some of them
