@@ -10,6 +10,7 @@ mean over its folds. What a run costs is the stored seconds of the folds that it
 processor seconds that the search itself took meanwhile, scikit-learn's share included.
 
 Runs are appended to ``results/cost.csv`` as they finish; those that are there are not repeated.
+Several commands may run at once if their methods differ.
 From the root::
 
     pip install -e ".[bench]"
@@ -206,17 +207,28 @@ def ours(name: str, races: bool) -> Callable[..., None]:
     return run
 
 
+def evaluator(table: Table, meter: Meter) -> Callable[[dict[str, Any]], float]:
+    shared, data = arguments(table, meter)
+
+    def evaluate(params: dict[str, Any]) -> float:
+        model = shared["estimator"].set_params(**params)
+        return float(cross_val_score(model, *data, cv=shared["cv"]).mean())
+
+    return evaluate
+
+
 def peer(name: str) -> Callable[..., None]:
     def run(table: Table, meter: Meter, n_iter: int, seed: int) -> None:
-        shared, data = arguments(table, meter)
-
-        def evaluate(params: dict[str, Any]) -> float:
-            model = shared["estimator"].set_params(**params)
-            return float(cross_val_score(model, *data, cv=shared["cv"]).mean())
-
-        PEERS[name](Flat(table.space), evaluate, n_iter, seed, None)
+        PEERS[name](Flat(table.space), evaluator(table, meter), n_iter, seed, None)
 
     return run
+
+
+def random(table: Table, meter: Meter, n_iter: int, seed: int) -> None:
+    """Try all there is in random order, which ``ParameterSampler``, asked for all, does not."""
+    evaluate, rows = evaluator(table, meter), list(itertools.product(*table.space.values()))
+    for i in np.random.default_rng(seed).permutation(len(rows)):
+        evaluate(dict(zip(table.space, rows[i], strict=True)))
 
 
 def exhaustive(table: Table, meter: Meter, n_iter: int, seed: int) -> None:
@@ -227,7 +239,7 @@ def exhaustive(table: Table, meter: Meter, n_iter: int, seed: int) -> None:
 
 METHODS: dict[str, Callable[..., None]] = {
     "grid": exhaustive,
-    "random": peer("random"),
+    "random": random,
     "hyperopt": peer("hyperopt"),
     "optuna-tpe": peer("optuna-tpe"),
     "optuna-tpe-mv": peer("optuna-tpe-mv"),
@@ -243,10 +255,9 @@ METHODS: dict[str, Callable[..., None]] = {
 def run(name: str, method: str, seed: int, n_iter: int) -> dict[str, Any]:
     table = load(name)
     meter = Meter(table)
-    n = len(table.means) if method == "random" else n_iter
     reached = method == "grid"
     try:
-        METHODS[method](table, meter, n, seed)
+        METHODS[method](table, meter, n_iter, seed)
     except Reached:
         reached = True
     key = {"task": name, "method": method, "seed": seed}
@@ -268,6 +279,13 @@ def write(rows: list[dict[str, Any]]) -> None:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def append(row: dict[str, Any]) -> None:
+    if not RESULTS.exists():
+        write([])
+    with RESULTS.open("a", newline="") as file:
+        csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
 
 
 def quartiles(values: np.ndarray, form: str) -> str:
@@ -376,7 +394,7 @@ def main() -> None:
         if (task, method, seed) in done:
             continue
         row = run(task, method, seed, N_ITER)
-        write([*read(), row])
+        append(row)
         print(f"{i + 1}/{len(todo)}", {k: v for k, v in row.items() if k != "versions"}, flush=True)
     print(report(read()))
 

@@ -79,6 +79,10 @@ class BayesSearchCV(CostAwareSearchCV):
     promises far more; of a list of dicts, one in four is sought in a dict that is drawn at random.
     Beyond 300 candidates the surrogate sees the best of them and a sample of the rest.
 
+    With ``acquisition='per_second'`` expected improvement is divided by a power of the time that a
+    Gaussian process of log seconds predicts; the power falls from one after the first ten
+    candidates to zero at the last [8]_.
+
     References
     ----------
     .. [1] S. Ament, S. Daulton, D. Eriksson, M. Balandat, E. Bakshy, "Unexpected improvements to
@@ -94,6 +98,8 @@ class BayesSearchCV(CostAwareSearchCV):
     .. [6] D. Duvenaud, H. Nickisch, C. E. Rasmussen, "Additive Gaussian processes", NIPS 2011.
     .. [7] J. R. Gardner, M. J. Kusner, Z. E. Xu, K. Q. Weinberger, J. P. Cunningham, "Bayesian
        optimization with inequality constraints", ICML 2014.
+    .. [8] E. H. Lee, V. Perrone, C. Archambeau, M. Seeger, "Cost-aware Bayesian optimization",
+       arXiv:2003.10870, 2020.
 
     Examples
     --------
