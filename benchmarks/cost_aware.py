@@ -13,6 +13,7 @@ at the median candidate, and less than 0.001 counts as 0.001. From the root::
     python benchmarks/cost_aware.py               # adds the runs that are missing, and reports
     python benchmarks/cost_aware.py --methods tpe-per-second --force
     python benchmarks/cost_aware.py --report
+    python benchmarks/cost_aware.py --times       # how well times are predicted
     python benchmarks/cost_aware.py --quick       # smoke test, stores nothing
 """
 
@@ -38,7 +39,7 @@ LOADERS: dict[str, Callable[[str], Table]] = {
 }
 SEARCHES = {"bayes": "BayesSearchCV", "tpe": "TPESearchCV"}
 METHODS = [name + how for name in SEARCHES for how in ("", "-per-second")]
-N_SEEDS = 12
+N_SEEDS = 20
 # Of those that go by time more, so that they, too, have something to do until time is up.
 N_ITER, N_ITER_PER_SECOND = 60, 90
 FRACTIONS = (0.1, 0.25, 0.5, 0.75, 1.0)
@@ -93,20 +94,26 @@ def regret_at(table: Table, rows: list[int], budget: float) -> float:
     return max((best - max(found, table.means.min())) / (best - middle), FLOOR)
 
 
-def compare(table: Table, runs: Mapping[str, list[list[int]]], name: str) -> list[list[float]]:
-    """Return, by fraction, the logarithms of the ratio of regrets, by seed."""
-    plain, weighed = runs[name], runs[f"{name}-per-second"]
-    whole = float(np.median([spent(table, rows)[-1] for rows in plain]))
-    return [
+def pairs(rows: list[dict[str, Any]], task: str, name: str) -> list[tuple[list[int], list[int]]]:
+    """Return what was tried without and with a look at the time, by seed that has both."""
+    runs = {(row["method"], row["seed"]): row["rows"] for row in rows if row["task"] == task}
+    seeds = sorted(seed for method, seed in runs if method == name)
+    other = f"{name}-per-second"
+    return [(runs[name, seed], runs[other, seed]) for seed in seeds if (other, seed) in runs]
+
+
+def regrets(table: Table, found: list[tuple[list[int], list[int]]]) -> np.ndarray:
+    """Return regrets by fraction of the time, seed, and without or with a look at it."""
+    whole = float(np.median([spent(table, plain)[-1] for plain, _ in found]))
+    return np.array(
         [
-            float(np.log(regret_at(table, b, f * whole) / regret_at(table, a, f * whole)))
-            for a, b in zip(plain, weighed, strict=True)
+            [[regret_at(table, rows, f * whole) for rows in both] for both in found]
+            for f in FRACTIONS
         ]
-        for f in FRACTIONS
-    ]
+    )
 
 
-def interval(logs: list[float]) -> str:
+def interval(logs: np.ndarray) -> str:
     """Return the geometric mean of ratios and its 95 % interval."""
     middle, error = np.mean(logs), stats.sem(logs)
     reach = stats.t.ppf(0.975, len(logs) - 1) * error
@@ -115,38 +122,68 @@ def interval(logs: list[float]) -> str:
 
 
 def report(rows: list[dict[str, Any]]) -> str:
-    lines, totals = [], []
-    pooled: dict[str, list[list[float]]] = {}
+    ratios, means, pooled = [], [], {name: [] for name in SEARCHES}
     for task in dict.fromkeys(row["task"] for row in rows):
         table = LOADERS[task](task)
-        costs = table.seconds.sum(axis=1)
-        span = f"{np.quantile(costs, 0.99) / np.quantile(costs, 0.01):.0f}"
-        by_seed = sorted((r for r in rows if r["task"] == task), key=lambda row: row["seed"])
-        runs = {m: [row["rows"] for row in by_seed if row["method"] == m] for m in METHODS}
+        low, high = np.quantile(table.seconds.sum(axis=1), [0.01, 0.99])
         for name in SEARCHES:
-            logs = compare(table, runs, name)
-            if task in UNEQUAL:
-                before = pooled.setdefault(name, [[] for _ in FRACTIONS])
-                pooled[name] = [old + new for old, new in zip(before, logs, strict=True)]
-            lines.append([task, span, name, *map(interval, logs)])
-            took = [
-                np.median([spent(table, one)[-1] for one in runs[m]])
-                for m in (name, f"{name}-per-second")
-            ]
-            left = [
-                np.exp(np.mean([np.log(regret_at(table, one, np.inf)) for one in runs[m]]))
-                for m in (name, f"{name}-per-second")
-            ]
-            totals.append(
-                [task, name, *(f"{t:.0f}" for t in took), *(f"{value:.3f}" for value in left)]
-            )
+            found = pairs(rows, task, name)
+            left = regrets(table, found)
+            logs = np.log(left[..., 1] / left[..., 0])
+            pooled[name] += [logs] if task in UNEQUAL else []
+            ratios.append([task, f"{high / low:.0f}", name, *map(interval, logs)])
+            done = [f"{plain:.3f}, {weighed:.3f}" for plain, weighed in left.mean(axis=1)]
+            means.append([task, name, *done])
     for name, logs in pooled.items():
-        lines.append(["unequal ones", "", name, *map(interval, logs)])
-    header = ["task", "costs differ by", "search", *(f"after {f:.0%}" for f in FRACTIONS)]
-    seconds = ["seconds", "per second: seconds", "regret", "per second: regret"]
-    return "\n\n".join(
-        [markdown(header, lines), markdown(["after all candidates", "search", *seconds], totals)]
+        ratios.append(["all but nystroem", "", name, *map(interval, np.concatenate(logs, axis=1))])
+    after = [f"after {f:.0%}" for f in FRACTIONS]
+    first = markdown(["task", "costs differ by", "search", *after], ratios)
+    return f"{first}\n\n{markdown(['task', 'search', *after], means)}"
+
+
+# ----------------------------------------------------------------- predicted times
+
+
+class Nothing:
+    """An acquisition that leaves the cost alone to be seen."""
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return np.zeros(len(x))
+
+
+def explained(task: str, n: int, seed: int) -> tuple[float, float]:
+    """Return the parts of the variance of log seconds that models told of n candidates explain."""
+    from tunein._cost import log_seconds, per_second
+    from tunein._history import Known
+    from tunein._math.quadratic import Quadratic
+    from tunein._space import Space
+
+    table = LOADERS[task](task)
+    space, rng = Space.parse(table.space), np.random.default_rng(seed)
+    units, points = space.sample(rng, n), space.sample(rng, 300)
+    seconds, truth = (
+        np.array([table.seconds[table.row(space.decode(u))].mean() for u in some])
+        for some in (units, points)
     )
+    known = Known(units, np.zeros((n, 1)), units[:0], set(), n, None, seconds=seconds)
+    process, _ = per_second(Nothing(), space, known, 1.0, {})
+    logs = np.log(truth + 1e-3)
+    # The acquisition leaves out what is common to all points.
+    errors = (
+        -process(space.features(points)) + log_seconds(known)[1].mean() - logs,
+        Quadratic(*log_seconds(known), space.kinds)(points) - logs,
+    )
+    first, second = (1 - float(np.mean(error**2) / logs.var()) for error in errors)
+    return first, second
+
+
+def report_times() -> str:
+    rows = []
+    for task in UNEQUAL:
+        for n in (10, 20, 40):
+            parts = np.mean([explained(task, n, seed) for seed in range(20)], axis=0)
+            rows.append([task, str(n), *(f"{part:.2f}" for part in parts)])
+    return markdown(["task", "candidates", "process", "parabolas"], rows)
 
 
 # ----------------------------------------------------------------- the command
@@ -161,6 +198,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=N_SEEDS, help="how many")
     parser.add_argument("--force", action="store_true", help="redo runs that are there already")
     parser.add_argument("--report", action="store_true", help="show the tables and run nothing")
+    parser.add_argument("--times", action="store_true", help="show how well times are predicted")
     parser.add_argument("--quick", action="store_true", help="1 seed, 20 candidates")
     return parser.parse_args()
 
@@ -178,6 +216,9 @@ def main() -> None:
         for task in options.tasks
         for method in options.methods
     ]
+    if options.times:
+        print(report_times())
+        return
     if options.quick:
         for task, method, seed in todo:
             row = run(task, method, seed, n_iter=20)
