@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import check_grad
-from scipy.stats import loguniform, uniform
+from scipy.stats import loguniform, randint, uniform
 from sklearn.base import clone
 from toys import Anything, X
 
 import tunein._search
-from tunein import BayesSearchCV, HyperGradSearchCV, TPESearchCV
+from tunein import BayesSearchCV, FoldRace, HyperGradSearchCV, TPESearchCV
 from tunein._cost import cooled, log_seconds, per_second
 from tunein._history import History, Known, Proposal, Score
 from tunein._math.acquisition import PerCost
@@ -252,6 +252,40 @@ def test_per_second_bears_failing_fits(search_class, reported):
     with pytest.warns(UserWarning, match="Scoring failed|non-finite"):
         search.fit(X)
     assert search.best_score_ > -0.3
+
+
+BRANCHES = [
+    {"rate": uniform(0, 1), "size": [1, 10, 100], "kind": ["quick"]},
+    {"rate": uniform(0, 1), "size": randint(1, 1000), "kind": ["slow"], "more": ["a", "b", "c"]},
+]
+
+
+@every_search
+def test_per_second_knows_of_branches(search_class, reported):
+    search = search_class(
+        Anything(no_matter_what), BRANCHES, n_iter=25, cv=2, refit=False, random_state=0,
+        acquisition="per_second",
+    ).fit(X)  # fmt: skip
+    kinds = [trial.params["kind"] for trial in search.history_.trials[10:]]
+    assert kinds.count("quick") > kinds.count("slow")
+
+
+@every_search
+def test_per_second_ends_when_all_has_been_tried(search_class, reported):
+    search = search_class(
+        Anything(no_matter_what), {"rate": [0.1, 0.2, 0.3], "size": [1, 9, 99], "kind": ["quick"]},
+        n_iter=50, cv=2, refit=False, random_state=0, acquisition="per_second",
+    ).fit(X)  # fmt: skip
+    assert search.stop_reason_ == "All 9 points of the search space were tried."
+
+
+@every_search
+def test_per_second_goes_with_a_race(search_class, reported):
+    search = search_class(
+        Anything(no_matter_what), SPACE, n_iter=25, cv=3, refit=False, random_state=0,
+        acquisition="per_second", racing=FoldRace(),
+    ).fit(X)  # fmt: skip
+    assert search.cv_results_["n_splits_run"].min() < 3
 
 
 def test_the_model_of_times_goes_on_from_the_last_one(reported):
