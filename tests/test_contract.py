@@ -433,8 +433,9 @@ def test_the_first_of_a_list_drives(quick):
 def test_the_signature_is_that_of_a_random_search_and_initial_params(search_class):
     ours = inspect.signature(search_class).parameters
     theirs = inspect.signature(RandomizedSearchCV).parameters
-    own = ["gradient", "loss", "tol"] if search_class is HyperGradSearchCV else []
-    assert list(ours) == [*theirs, "initial_params", *own]
+    descends = search_class is HyperGradSearchCV
+    own = ["gradient", "loss", "tol"] if descends else ["acquisition"]
+    assert list(ours) == [*theirs, "initial_params", "racing", *own]
     for name, expected in theirs.items():
         assert ours[name].kind == expected.kind, name
         if name == "error_score":
@@ -509,6 +510,7 @@ INVALID = [
     ("initial_params", [{"cut": 0.5}, {"cut": 7}], r"initial_params\[1\].* outside .*'cut'"),
     ("initial_params", [{"cat": 0.5}], r"initial_params\[0\].*\['cat'\].*\['cut'\]"),
     ("initial_params", [{}], r"initial_params\[0\].*\['cut'\]"),
+    ("racing", "fast", "'racing' parameter of .*SearchCV must be .* Got 'fast'"),
 ]
 
 
@@ -525,7 +527,8 @@ def test_invalid_values_are_refused_in_fit(search_class, name, value, match, qui
 
 
 def test_every_parameter_is_refused_something():
-    assert {name for name, _, _ in INVALID} == set(inspect.signature(TPESearchCV).parameters)
+    shared = set(inspect.signature(TPESearchCV).parameters) - {"acquisition"}
+    assert {name for name, _, _ in INVALID} == shared
 
 
 @every_search
