@@ -25,7 +25,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ SEEDS = {"random": 10, "tpe": 10, "bayes": 3}
 N_BOOTSTRAP = 2000
 
 
-@lru_cache(maxsize=None)
+@cache
 def table_of(model: str, data: str) -> np.ndarray:
     """Return the scores by candidate: each of 5 folds, each of 10, and on rows held out."""
     scores = np.load(RESULTS / f"{model}-{data}.npz")["scores"]

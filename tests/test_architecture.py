@@ -40,11 +40,12 @@ RANKS = {
     "tunein._journal": 5,
     "tunein._earlier": 6,
     "tunein._search": 7,
-    "tunein._bayes": 8,
-    "tunein._hypergrad": 8,
-    "tunein._tpe": 8,
-    "tunein._penalties": 8,
-    "tunein": 9,
+    "tunein._cost_aware": 8,
+    "tunein._bayes": 9,
+    "tunein._hypergrad": 9,
+    "tunein._tpe": 9,
+    "tunein._penalties": 9,
+    "tunein": 10,
 }
 FAMILIES = {
     "tunein._math": "math",

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from tunein._cost_aware import CostAwareSearchCV, per_second
 from tunein._dimensions import Array
 from tunein._docstrings import with_common_sections
 from tunein._history import Known
 from tunein._math.acquisition import maximise, nearby
-from tunein._search import BaseSequentialSearchCV
 from tunein._sklearn import on_one_blas_thread
 from tunein._space import Branch, Space
 from tunein._surrogate import Belief
@@ -37,7 +37,7 @@ _N_BEST = 5
 
 
 @with_common_sections
-class BayesSearchCV(BaseSequentialSearchCV):
+class BayesSearchCV(CostAwareSearchCV):
     """Search with cross-validation by Bayesian optimization with a Gaussian process.
 
     A Gaussian process is fitted to the scores so far; where the improvement that it leads one to
@@ -47,6 +47,8 @@ class BayesSearchCV(BaseSequentialSearchCV):
     Parameters
     ----------
     {parameters}
+
+    {acquisition}
 
     Attributes
     ----------
@@ -77,6 +79,10 @@ class BayesSearchCV(BaseSequentialSearchCV):
     promises far more; of a list of dicts, one in four is sought in a dict that is drawn at random.
     Beyond 300 candidates the surrogate sees the best of them and a sample of the rest.
 
+    With ``acquisition='per_second'`` expected improvement is divided by a power of the time that a
+    Gaussian process of log seconds predicts; the power falls from one after the first ten
+    candidates to zero at the last [8]_.
+
     References
     ----------
     .. [1] S. Ament, S. Daulton, D. Eriksson, M. Balandat, E. Bakshy, "Unexpected improvements to
@@ -92,6 +98,8 @@ class BayesSearchCV(BaseSequentialSearchCV):
     .. [6] D. Duvenaud, H. Nickisch, C. E. Rasmussen, "Additive Gaussian processes", NIPS 2011.
     .. [7] J. R. Gardner, M. J. Kusner, Z. E. Xu, K. Q. Weinberger, J. P. Cunningham, "Bayesian
        optimization with inequality constraints", ICML 2014.
+    .. [8] E. H. Lee, V. Perrone, C. Archambeau, M. Seeger, "Cost-aware Bayesian optimization",
+       arXiv:2003.10870, 2020.
 
     Examples
     --------
@@ -118,15 +126,16 @@ class BayesSearchCV(BaseSequentialSearchCV):
         if rng.random() < _EXPLORATION:
             return space.untried(rng, 1, known.tried)[0], known.note
         belief = Belief.of(space, known, rng)
-        acquisition, best = belief.acquisition, belief.best
+        best, power = belief.best, self._power(space, known)
+        acquisition, note = per_second(belief.acquisition, space, known, power, belief.note)
         if space.forks and rng.random() < _BRANCH:
             branch = Branch.draw(space, rng)
             inside = best[branch.has(best)][:_N_BEST]
-            return maximise(acquisition, branch, inside, known.tried, rng), belief.note
+            return maximise(acquisition, branch, inside, known.tried, rng), note
         point = maximise(acquisition, space, best[:_N_BEST], known.tried, rng)
         if rng.random() < _LOCAL:
             near = nearby(acquisition, space, best[0], known.tried, rng)
             options = np.concatenate([point[None], near])
             promised = acquisition(space.features(options)) + _DISTRUST * np.arange(len(options))
             point = options[int(np.argmax(promised))]
-        return point, belief.note
+        return point, note

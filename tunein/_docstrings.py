@@ -90,6 +90,14 @@ fit_timeout : float, default=None
     multiprocessing. Loky ends all its workers with one, and what the others were fitting begins
     again. None is no limit; the refit has none."""
 
+_ACQUISITION = """\
+acquisition : {'improvement', 'per_second'}, default='improvement'
+    What the next candidate is chosen for: the improvement that is expected of it, or that per
+    second of the time its fit is expected to take, going by those so far. For parameters that make
+    fits many times dearer; by and by, as `n_iter` is spent, the time counts less, and in the end
+    not at all. No two runs take the same times, so no seed makes the candidates of
+    ``'per_second'`` the same on every run."""
+
 _ATTRIBUTES = """\
 cv_results_ : dict of numpy (masked) ndarrays
     As in ``RandomizedSearchCV``, in the order in which candidates were proposed.
@@ -139,7 +147,11 @@ stop_reason_ : str
 
 def with_common_sections(cls: T) -> T:
     """Fill ``{parameters}`` and ``{attributes}`` in the docstring of a search."""
-    sections = {"{parameters}": _PARAMETERS, "{attributes}": _ATTRIBUTES}
+    sections = {
+        "{parameters}": _PARAMETERS,
+        "{acquisition}": _ACQUISITION,
+        "{attributes}": _ATTRIBUTES,
+    }
     for placeholder, text in sections.items():
         indented = text.replace("\n", "\n    ").replace("\n    \n", "\n\n")
         cls.__doc__ = (cls.__doc__ or "").replace(placeholder, indented)

@@ -158,6 +158,9 @@ class Known:
         Of those closed trials, by row of `units`, that have one.
     n_run : ndarray of shape (n,) or None
         How many folds were run of each; None for all.
+    seconds : ndarray of shape (n,) or None
+        What a fold of each took, fit and score, the mean over those that were run; NaN where that
+        cannot be compared. None if nobody has looked at a clock.
     """
 
     units: Array
@@ -168,6 +171,7 @@ class Known:
     note: Mapping[str, Any] | None
     hypergradients: Mapping[int, HyperGradient] = field(default_factory=dict)
     n_run: NDArray[np.intp] | None = None
+    seconds: Array | None = None
 
     @property
     def scores(self) -> Array:
@@ -202,6 +206,7 @@ class Evidence:
             known,
             units=np.concatenate([self.units, known.units]),
             fold_scores=np.concatenate([rows, known.fold_scores]),
+            seconds=None if known.seconds is None else np.append(np.full(n, np.nan), known.seconds),
             hypergradients=of_trials,
             n_run=run,
         )
@@ -270,6 +275,7 @@ class History:
         # Rows are appended by doubling, so that a look at the record costs no copy of it.
         self._units = np.empty((16, n_coordinates))
         self._fold_scores = np.empty((16, n_folds))
+        self._seconds = np.empty((16, n_folds))
         self._run = np.zeros((16, n_folds), dtype=bool)
         self._closed = np.zeros(16, dtype=bool)
 
@@ -309,10 +315,12 @@ class History:
         if number == len(self._units):
             self._units = _doubled(self._units)
             self._fold_scores = _doubled(self._fold_scores)
+            self._seconds = _doubled(self._seconds)
             self._run = _doubled(self._run)
             self._closed = _doubled(self._closed)
         self._units[number] = proposal.unit
         self._fold_scores[number] = np.nan
+        self._seconds[number] = 0.0
         self._run[number] = False
         self._closed[number] = False
         trial = Trial(number, proposal, [None] * self.n_folds)
@@ -335,6 +343,7 @@ class History:
         trial = self.trials[number]
         trial.scores[fold] = score
         self._fold_scores[number, fold] = self._driving(score)
+        self._seconds[number, fold] = score.fit_time + score.score_time
         self._run[number, fold] = True
         if trial.complete:
             self._close(trial)
@@ -382,6 +391,7 @@ class History:
             closed, pending, added = self._compared(upto)
         fold_scores, run = self._fold_scores[:n][closed] + added, self._run[:n][closed]
         partial = not run.all()
+        n_run = run.sum(axis=1)
         if partial:
             whole = fold_scores[self._whole()[closed]]
             fold_scores = FoldModel.of(whole).complete(fold_scores, run)
@@ -393,9 +403,17 @@ class History:
             n_asked=self.n_asked,
             note=self._note,
             hypergradients=self._of_closed(closed) if self._hypergradients else {},
-            n_run=run.sum(axis=1) if partial else None,
+            n_run=n_run if partial else None,
+            seconds=self._seconds_of(closed),
         )
         return self._evidence.before(known) if self._evidence else known
+
+    def _seconds_of(self, rows: NDArray[np.bool_]) -> Array:
+        """Return what a fold took of each; NaN where less of a resource was used than of others."""
+        n_run = np.maximum(self._run[: len(self)][rows].sum(axis=1), 1)
+        seconds = self._seconds[: len(self)][rows].sum(axis=1) / n_run
+        levels = np.array(self._levels)[rows]
+        return np.where(levels == levels.max(initial=0), seconds, np.nan)
 
     def closed(self, upto: int | None = None) -> NDArray[np.bool_]:
         """Return, trial by trial, whether its scores may be looked at; `upto` as in `known`."""

@@ -248,6 +248,36 @@ class Feasible:
         return np.asarray(log_p + _RELUCTANCE * np.minimum(log_p - _LOG_HALF, 0))
 
 
+class PerCost:
+    """An acquisition per cost: a multiple of the logarithm that is expected of it is taken away.
+
+    Of EI / cost^a the logarithm is log EI - a log cost (Lee, Perrone, Archambeau & Seeger 2020,
+    "Cost-aware Bayesian optimization").
+
+    Parameters
+    ----------
+    acquisition : Acquisition
+        A logarithm.
+    gp : GaussianProcess
+        Of log costs, in any unit, with one set of hyperparameters.
+    exponent : float
+        a, times that unit.
+    """
+
+    def __init__(self, acquisition: Acquisition, gp: GaussianProcess, exponent: float) -> None:
+        self._acquisition, self._gp, self._exponent = acquisition, gp, exponent
+
+    def __call__(self, x: Array) -> Array:
+        """Return the value at features x of shape (m, g)."""
+        return np.asarray(self._acquisition(x) - self._exponent * self._gp.predict(x)[0])
+
+    def gradient(self, x: Array, columns: NDArray[np.intp]) -> tuple[Array, Array]:
+        """Return values (m,) and gradients (m, c) in the numeric `columns` at features x (m, g)."""
+        value, slope = self._acquisition.gradient(x, columns)
+        cost, _, d_cost, _ = self._gp.predict_gradient(x, columns)
+        return np.asarray(value - self._exponent * cost), slope - self._exponent * d_cost
+
+
 def maximise(
     acquisition: Acquisition,
     cube: Cube,
