@@ -105,7 +105,7 @@ def log_seconds(known: Known) -> tuple[Array, Array]:
 
     Of many, some of all ages. A fit that failed took no time that tells of others.
     """
-    seconds = np.full(len(known.units), np.nan) if known.seconds is None else known.seconds
+    seconds = np.zeros(len(known.units)) if known.seconds is None else known.seconds
     rows = np.flatnonzero(np.isfinite(known.scores) & np.isfinite(seconds))
     if len(rows) > _MAX_TIMED:
         rows = rows[np.linspace(0, len(rows) - 1, _MAX_TIMED).astype(int)]
