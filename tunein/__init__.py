@@ -1,6 +1,7 @@
 """Hyperparameter searches for scikit-learn that learn from what they have tried."""
 
 from tunein._bayes import BayesSearchCV
+from tunein._callbacks import EarlyStop, RegretBound, TargetScore, TimeLimit
 from tunein._dimensions import Categorical, Choice, Integer, Real
 from tunein._families import HyperGradient, check_hypergradient, register_hypergradient
 from tunein._hypergrad import HyperGradSearchCV
@@ -12,13 +13,17 @@ __all__ = [
     "BayesSearchCV",
     "Categorical",
     "Choice",
+    "EarlyStop",
     "FoldRace",
     "HyperGradSearchCV",
     "HyperGradient",
     "Integer",
     "PerFeaturePenalty",
     "Real",
+    "RegretBound",
     "TPESearchCV",
+    "TargetScore",
+    "TimeLimit",
     "check_hypergradient",
     "register_hypergradient",
 ]

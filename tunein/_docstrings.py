@@ -64,7 +64,15 @@ initial_params : list of dict, default=None
 
 racing : FoldRace or None, default=None
     Drops candidates that, going by their first folds, will not be the best. None runs every fold
-    of every candidate."""
+    of every candidate.
+
+callbacks : callable or list of callables, default=None
+    Each is called with the record, ``history_``, in this process whenever a candidate has all its
+    folds or is dropped. A sentence that it returns ends the search and is its `stop_reason_`, None
+    goes on. Folds of open candidates are finished, unless the callback has an attribute
+    ``finishes_trials`` that is False. `EarlyStop`, `TargetScore`, `RegretBound` and `TimeLimit` are
+    such callbacks. With several workers, timing decides which candidates are open when it ends;
+    scikit-learn's own callbacks are set by ``set_callbacks``."""
 
 _ATTRIBUTES = """\
 cv_results_ : dict of numpy (masked) ndarrays
@@ -110,7 +118,12 @@ space_ : Space
     The search space as it was understood.
 
 stop_reason_ : str
-    A sentence that says why the search ended."""
+    A sentence that says why the search ended.
+
+search_cost_ : SearchCost
+    What the search has cost, without the refit: ``n_fits``; ``fit_seconds`` and ``score_seconds``,
+    sums over folds; ``cpu_seconds``; ``own_seconds``, in which the search itself was at work;
+    ``wall_seconds``; ``peak_memory`` and ``worker_peak_memory`` in bytes."""
 
 
 def with_common_sections(cls: T) -> T:

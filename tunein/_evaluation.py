@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import pickle
 import queue
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -15,17 +16,20 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Protocol
 
+import numpy as np
 from joblib import Parallel
 from joblib._parallel_backends import LokyBackend
 from joblib._utils import eval_expr
 from joblib.parallel import BatchedCalls
 from sklearn.base import clone
 
+from tunein._clock import metered
 from tunein._families import HyperGradient
 from tunein._history import Score
 from tunein._sklearn import _fit_and_score, configured, error_scores, is_from_callback
 
 
+@metered
 def evaluate_fold(
     estimator: Any,
     X: Any,
@@ -82,6 +86,12 @@ def evaluate_fold(
     )
 
 
+def n_trained_on(folds: list[tuple[Any, Any]]) -> tuple[int, ...]:
+    """Return how many samples each fold is trained on; a splitter may give places, or a mask."""
+    chosen = [np.asarray(train) for train, _ in folds]
+    return tuple(int(c.sum()) if c.dtype == bool else len(c) for c in chosen)
+
+
 class Probe(Protocol):
     """Asks a fitted estimator for a hypergradient."""
 
@@ -112,18 +122,27 @@ class Evaluator(Protocol):
         Calls handed in and not handed back.
     capacity : int
         How many calls may be handed in before one is handed back.
+    can_abandon : bool
+        Whether calls that run can be left to themselves.
     """
 
     n_workers: int
     leaves_process: bool
     n_running: int
     capacity: int
+    can_abandon: bool
 
     def submit(self, label: Any, function: Callable[..., Any], kwargs: dict[str, Any]) -> None:
         """Hand in a call."""
 
-    def next(self) -> tuple[Any, Any]:
-        """Wait for a call to finish; return its label and result, or raise its error."""
+    def next(self, timeout: float | None = None) -> tuple[Any, Any] | None:
+        """Wait for a call to finish; return its label and result, or raise its error.
+
+        None if none has after `timeout` seconds, of those that can be abandoned.
+        """
+
+    def abandon(self) -> None:
+        """Drop what is running and waiting, at the end."""
 
 
 class InProcess:
@@ -132,6 +151,7 @@ class InProcess:
     n_workers = 1
     leaves_process = False
     capacity = 1
+    can_abandon = False
 
     def __init__(self) -> None:
         self.n_running = 0
@@ -142,13 +162,17 @@ class InProcess:
         self._waiting = (label, function, kwargs)
         self.n_running = 1
 
-    def next(self) -> tuple[Any, Any]:
+    def next(self, timeout: float | None = None) -> tuple[Any, Any]:
         """Run the call."""
         if self._waiting is None:
             raise RuntimeError("Nothing was handed in.")
         label, function, kwargs = self._waiting
         self._waiting, self.n_running = None, 0
         return label, function(**kwargs)
+
+    def abandon(self) -> None:
+        """Refuse: what runs here has the only thread there is."""
+        raise RuntimeError("What runs in this process cannot be abandoned.")
 
 
 class Workers:
@@ -170,6 +194,7 @@ class Workers:
 
     leaves_process: bool
     n_running: int
+    can_abandon = True
 
     def __init__(self, parallel: Any, n_workers: int, capacity: int) -> None:
         self._parallel = parallel
@@ -178,6 +203,7 @@ class Workers:
         self.leaves_process = not getattr(self._backend, "uses_threads", False)
         self.n_running = 0
         self.capacity = min(capacity, CALLS_PER_WORKER * n_workers)
+        self._is_abandoned = False
         self._labels: dict[int, Any] = {}
         self._jobs: dict[int, Any] = {}
         self._tickets = itertools.count()
@@ -210,11 +236,16 @@ class Workers:
         if error is not None:
             self._finished.put((ticket, None, error))
 
-    def next(self) -> tuple[Any, Any]:
+    def next(self, timeout: float | None = None) -> tuple[Any, Any] | None:
         """Wait for a worker."""
-        ticket, out, error = self._finished.get()
-        while ticket not in self._labels:  # a loss that was reported twice
-            ticket, out, error = self._finished.get()
+        if timeout is not None:
+            timeout = min(timeout, threading.TIMEOUT_MAX)
+        try:
+            ticket, out, error = self._finished.get(timeout=timeout)
+            while ticket not in self._labels:  # a loss that was reported twice
+                ticket, out, error = self._finished.get(timeout=timeout)
+        except queue.Empty:
+            return None
         self.n_running -= 1
         label = self._labels.pop(ticket)
         del self._jobs[ticket]
@@ -222,11 +253,15 @@ class Workers:
             raise error
         return label, self._backend.retrieve_result_callback(out)[0]
 
+    def abandon(self) -> None:
+        """Drop what is running and waiting, at the end."""
+        self._is_abandoned = True
+
     def abort_after(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: Any
     ) -> None:
-        """Drop what is running and waiting, if there was an error."""
-        if exc is None:
+        """Drop what is running and waiting, if there was an error or it is abandoned."""
+        if exc is None and not self._is_abandoned:
             return
         if isinstance(self._backend, LokyBackend):
             # Loky's manager thread dies noisily if it meets a call that it has not queued by now.

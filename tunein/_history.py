@@ -13,9 +13,11 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from tunein._clock import Clock
 from tunein._dimensions import Array
 from tunein._families import HyperGradient
 from tunein._math.folds import FoldModel
+from tunein._space import Space
 
 Origin: TypeAlias = Literal["default", "initial", "asked"]
 
@@ -60,6 +62,10 @@ class Score:
         A smooth loss on the test set and its derivative in parameters, if one was asked for.
     no_hypergradient : str or None
         Why there is none, if one was asked for.
+    cpu_time : float
+        CPU seconds of fit and score.
+    peak_memory : int or None
+        The most bytes that the process had which ran the fold, by then; None if unknown.
     """
 
     test: Any
@@ -70,6 +76,8 @@ class Score:
     error: str | None = None
     hypergradient: HyperGradient | None = None
     no_hypergradient: str | None = None
+    cpu_time: float = 0.0
+    peak_memory: int | None = None
 
 
 @dataclass
@@ -173,17 +181,36 @@ class History:
         Width of the space's points.
     metric : str or None
         Which of several metrics drives the search; None for the first one seen.
+    space : Space or None
+        What the trials are points of, for callbacks that want to know.
+    train_sizes : tuple of int
+        How many samples each fold is trained on, if known.
 
     Attributes
     ----------
     trials : list of Trial
         All that were opened.
+    closed : list of int
+        Numbers of the trials that nothing more will be learned of, in the order they ended.
+    clock : Clock
+        The time that the search has taken.
     """
 
-    def __init__(self, n_folds: int, n_coordinates: int, metric: str | None = None) -> None:
+    def __init__(
+        self,
+        n_folds: int,
+        n_coordinates: int,
+        metric: str | None = None,
+        space: Space | None = None,
+        train_sizes: tuple[int, ...] = (),
+    ) -> None:
         self.n_folds = n_folds
         self.metric = metric
+        self.space = space
+        self.train_sizes = train_sizes
         self.trials: list[Trial] = []
+        self.closed: list[int] = []
+        self.clock = Clock()
         self.n_asked = 0
         self._note: Mapping[str, Any] | None = None
         self._tried: set[bytes] = set()
@@ -209,6 +236,29 @@ class History:
     def n_closed_in_row(self) -> int:
         """How many trials, from the first on, are closed without a gap."""
         return self._first_open
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds that the search has taken so far."""
+        return self.clock.seconds
+
+    def mean(self, number: int) -> float:
+        """Return the mean score of trial `number` on the driving metric.
+
+        Greater is better; NaN if a fold failed or was not run.
+        """
+        return float(self._fold_scores[number].mean())
+
+    def fold_scores(self, number: int) -> Array:
+        """Return the scores of trial `number` by fold, as in `mean`."""
+        return np.array(self._fold_scores[number])
+
+    @property
+    def first_to_finish(self) -> int | None:
+        """The first open trial, as long as none is complete."""
+        if any(trial.complete for trial in self.trials):
+            return None
+        return next((trial.number for trial in self.trials if not trial.closed), None)
 
     @property
     def tried(self) -> set[bytes]:
@@ -256,6 +306,7 @@ class History:
 
     def _close(self, trial: Trial) -> None:
         self._closed[trial.number] = True
+        self.closed.append(trial.number)
         while self._first_open < len(self) and self._closed[self._first_open]:
             self._first_open += 1
 

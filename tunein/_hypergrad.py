@@ -164,6 +164,7 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         return_train_score: bool = False,
         initial_params: list[dict[str, Any]] | None = None,
         racing: FoldRace | None = None,
+        callbacks: Any = None,
         gradient: str = "auto",
         loss: str = "auto",
         tol: float = 1e-4,
@@ -183,6 +184,7 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
             return_train_score=return_train_score,
             initial_params=initial_params,
             racing=racing,
+            callbacks=callbacks,
         )
         self.gradient = gradient
         self.loss = loss

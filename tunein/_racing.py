@@ -96,6 +96,10 @@ class Agenda:
         self._n_granted[number] = len(folds)
         self.waiting.extend((number, fold) for fold in folds)
 
+    def keep_only(self, number: int | None) -> None:
+        """Take the folds of all trials but `number` off the queue."""
+        self.waiting = deque(fold for fold in self.waiting if fold[0] == number)
+
     def record(self, number: int, fold: int, score: Score) -> None:
         """Record a score; once a trial has all that it was granted, see whether it gets more."""
         self._history.record(number, fold, score)

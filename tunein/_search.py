@@ -15,8 +15,9 @@ from sklearn.base import clone, is_classifier
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state, get_tags, indexable
 
+from tunein._cost import SearchCost
 from tunein._dimensions import Array, same_value
-from tunein._evaluation import Evaluation, Evaluator, evaluate_fold
+from tunein._evaluation import Evaluation, Evaluator, evaluate_fold, n_trained_on
 from tunein._history import History, Known, Proposal, Trial
 from tunein._math.design import sobol
 from tunein._math.scores import merge_ties
@@ -31,6 +32,7 @@ from tunein._sklearn import (
     _warn_or_raise_about_fit_failures,
 )
 from tunein._space import Space
+from tunein._watch import Watch
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         "random_state": ["random_state"],
         "initial_params": [list, tuple, None],
         "racing": [FoldRace, None],
+        "callbacks": [callable, list, tuple, None],
     }
 
     def __init__(
@@ -88,6 +91,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         return_train_score: bool = False,
         initial_params: list[dict[str, Any]] | None = None,
         racing: FoldRace | None = None,
+        callbacks: Any = None,
     ) -> None:
         super().__init__(
             estimator=estimator,
@@ -105,6 +109,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         self.random_state = random_state
         self.initial_params = initial_params
         self.racing = racing
+        self.callbacks = callbacks
 
     # ------------------------------------------------------------------ what a method answers
 
@@ -178,7 +183,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             failed, with the failures.
         KeyboardInterrupt
             After Ctrl-C; what had finished is kept in ``cv_results_``, ``best_params_`` and
-            ``history_``.
+            ``history_``, as after an error of one of `callbacks`.
         """
         scorers, refit_metric = self._get_scorers()
         X, y = indexable(X, y)
@@ -186,15 +191,24 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         routed = self._get_routed_params_for_fit(params)
         context = SearchContext(self, X, y, params.get("sample_weight"))
         job = self._prepare(X, y, scorers, routed, context)
-        history = History(len(job.folds), len(job.space.dimensions), self._driving_metric(scorers))
+        history = History(
+            len(job.folds),
+            len(job.space.dimensions),
+            self._driving_metric(scorers),
+            job.space,
+            n_trained_on(job.folds),
+        )
+        watch = Watch(self.callbacks, history)
 
         try:
-            stop_reason = self._run(job, history)
-        except (KeyboardInterrupt, SystemExit) as interrupt:
-            self._keep_finished(job, history, scorers, refit_metric, type(interrupt).__name__)
+            with history.clock:
+                stop_reason = self._run(job, history, watch)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt | SystemExit) or error is watch.raised:
+                self._keep_finished(job, history, scorers, refit_metric, type(error).__name__)
             raise
         self._publish(job, history, stop_reason)
-        self._select(history, scorers, refit_metric)
+        self._select([trial for trial in history if trial.run], scorers, refit_metric)
         if self.refit:
             self._refit_best(X, y, routed.estimator.fit, context)
         context.end()
@@ -273,7 +287,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
 
     # ------------------------------------------------------------------ the loop
 
-    def _run(self, job: Job, history: History) -> str:
+    def _run(self, job: Job, history: History, watch: Watch) -> str:
         """Keep the workers busy until there is nothing more to try, and say why it ended."""
         n_folds = len(job.folds)
         if self.verbose > 0:
@@ -287,29 +301,54 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             n_at_once = job.race.n_at_once(n_folds)
             lookback = self._lookback(evaluation.n_workers_asked, n_at_once, job.probe)
             agenda = Agenda(job.race, history, lookback if job.is_seeded else None)
-            stop_reason: str | None = None
-            while True:
-                while evaluator.n_running < evaluator.capacity:
-                    may_open = not (agenda.waiting or stop_reason)
-                    if may_open and self._may_open(job, history, lookback):
-                        proposal = self._propose(job, history, lookback)
-                        if isinstance(proposal, str):
-                            stop_reason = proposal
-                            continue
-                        agenda.grant(history.open(proposal))
-                    if not agenda.waiting:
-                        break
-                    self._submit(job, history, evaluator, *agenda.waiting.popleft())
-                if not evaluator.n_running:
+            watch.check_worker(evaluator.can_abandon)
+            while self._hand_in(job, history, watch, evaluator, agenda, lookback):
+                with history.clock.waiting():
+                    landed = evaluator.next(watch.patience())
+                if landed is None:
+                    watch.give_up()
+                    evaluator.abandon()
                     break
-                (number, fold), score = evaluator.next()
+                (number, fold), score = landed
+                if not evaluator.leaves_process:
+                    history.clock.cpu_of_folds += score.cpu_time
                 agenda.record(number, fold, score)
+                if history.trials[number].closed:
+                    watch.ask()
         job.context.end_search()
-        if stop_reason:
-            return stop_reason
+        if watch.conclusion:
+            return watch.conclusion
         if len(history) < self.n_iter or job.space.size == self.n_iter:
             return f"All {len(history)} points of the search space were tried."
         return f"n_iter={self.n_iter} candidates were tried."
+
+    def _hand_in(
+        self,
+        job: Job,
+        history: History,
+        watch: Watch,
+        evaluator: Evaluator,
+        agenda: Agenda,
+        lookback: int,
+    ) -> bool:
+        """Hand in all that there is room for; tell whether anything is in work."""
+        while evaluator.n_running < evaluator.capacity:
+            opens = not agenda.waiting and self._may_open(job, history, lookback)
+            if agenda.waiting or (opens and not watch.reason):
+                watch.look_at_clock()
+            if watch.halted:
+                agenda.keep_only(history.first_to_finish)
+            # Time may be over before it began, and there is a first candidate all the same.
+            if opens and not (watch.reason and len(history)):
+                proposal = self._propose(job, history, lookback)
+                if isinstance(proposal, str):
+                    watch.stop(proposal)
+                    continue
+                agenda.grant(history.open(proposal))
+            if not agenda.waiting:
+                break
+            self._submit(job, history, evaluator, *agenda.waiting.popleft())
+        return evaluator.n_running > 0
 
     def _may_open(self, job: Job, history: History, lookback: int) -> bool:
         """Tell whether a trial may be proposed, or more must be known before."""
@@ -368,16 +407,17 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         self.history_ = history
         self.space_ = job.space
         self.stop_reason_ = stop_reason
+        self.search_cost_ = SearchCost.of(history)
 
-    def _select(self, history: History, scorers: Any, refit_metric: str) -> None:
+    def _select(self, trials: list[Trial], scorers: Any, refit_metric: str) -> None:
         """Set ``cv_results_`` and the best of it, exactly as ``BaseSearchCV`` does."""
-        trials = [trial for trial in history if trial.closed]
         out = fold_results(trials, self.error_score)
         _warn_or_raise_about_fit_failures(out, self.error_score)
         results = self._format_results(
             [trial.params for trial in trials], self.n_splits_, with_stand_ins(trials, out)
         )
-        if any(trial.dropped for trial in trials):
+        partial = not all(trial.complete for trial in trials)
+        if partial:
             blank(results, trials)
         first = out[0]["test_scores"]
         self.multimetric_ = isinstance(first, dict)
@@ -391,7 +431,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             self.best_params_ = results["params"][self.best_index_]
         self.scorer_ = getattr(scorers, "_scorers", scorers)
         results.update(self._more_columns(trials))
-        if self.racing is not None:
+        if partial or self.racing is not None:
             results["n_splits_run"] = np.array([len(trial.run) for trial in trials])
         self.cv_results_ = results
 
@@ -433,7 +473,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         )
         succeeded = any(s is not None and s.error is None for t in history for s in t.scores)
         if n_done and succeeded:
-            self._select(history, scorers, refit_metric)
+            self._select([trial for trial in history if trial.closed], scorers, refit_metric)
 
 
 def is_telling(scores: Array) -> bool:

@@ -77,13 +77,18 @@ class Warp:
     ----------
     v : ndarray of shape (n,)
         Finite scores.
+
+    Attributes
+    ----------
+    unit : float
+        What a difference of one in u is worth.
     """
 
     def __init__(self, v: Array) -> None:
         self._middle = _middle(v)
-        self._unit = float(v.max() - self._middle) or _spread(v)
+        self.unit = float(v.max() - self._middle) or _spread(v)
         self._power = 1.0
-        u = self._squash(v)
+        u = self.squash(v)
         if len(v) > 4 and np.ptp(u) > 0:
             found = minimize_scalar(
                 lambda p: -_normality(u, p),
@@ -93,15 +98,16 @@ class Warp:
             )
             self._power = float(found.x)
 
-    def _squash(self, v: Array) -> Array:
+    def squash(self, v: Array) -> Array:
+        """Return u: linear in v above the middle, with its lower part drawn in."""
         # The quotient may overflow; there is an end to either side.
         with np.errstate(over="ignore"):
-            u = np.minimum((v - self._middle) / self._unit, _TOP)
+            u = np.minimum((v - self._middle) / self.unit, _TOP)
         return np.asarray(np.where(u < 0, -np.minimum(np.log1p(np.maximum(-u, 0)), _BOTTOM), u))
 
     def __call__(self, v: Array) -> Array:
         """Return the scores `v`, of any shape, as the model sees them, before standardising."""
-        return yeo_johnson(self._squash(v), self._power)
+        return yeo_johnson(self.squash(v), self._power)
 
 
 def _middle(v: Array) -> float:
