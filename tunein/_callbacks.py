@@ -14,8 +14,8 @@ from tunein._sklearn import on_one_blas_thread
 from tunein._surrogate import most_to_gain
 
 # Closed trials between two looks at the regret: at least so many, and so large a part of all. Each
-# look fits a Gaussian process, from which the trials of the search may differ by little.
-_LOOK_EVERY, _LOOK_SHARE = 3, 0.05
+# look fits a Gaussian process, and a few trials more or less tell it little.
+_LOOK_EVERY, _LOOK_SHARE = 5, 0.05
 
 
 @dataclass(frozen=True)
@@ -209,9 +209,8 @@ class RegretBound:
         if n < self.min_trials or (n - self.min_trials) % every or history.space is None:
             return None
         known = history.known()
-        scores = known.scores[np.isfinite(known.scores)]
         best = _best_complete(history)
-        if best is None or not np.ptp(scores) > 0:
+        if best is None:
             return None
         enough = standard_error(history, best) if self.tol is None else self.tol
         left = most_to_gain(history.space, known, np.random.default_rng(n))

@@ -14,7 +14,7 @@ from tunein._dimensions import Array
 from tunein._history import Known
 from tunein._math import gp as gaussian
 from tunein._math.acquisition import Acquisition, Feasible, LogEI, Mean, UpperBound, maximise
-from tunein._math.scores import Observations, Warp, observe
+from tunein._math.scores import Observations, draw_in, merge_ties, observe
 from tunein._space import Space
 
 # More observations than this are thinned: the cost of a step stays bounded.
@@ -91,34 +91,34 @@ def most_to_gain(space: Space, known: Known, rng: np.random.Generator) -> float:
     """Return what the best score may at most be exceeded by, with confidence, in its own unit.
 
     The upper bound of the regret of Makarova et al. 2022: the highest upper confidence bound of the
-    space less the highest lower one of what was tried. The model is told scores as they are, but
-    for those below the middle; of warped ones a difference would mean another at every score.
+    space less the highest lower one of what was tried. The model is told scores as they are, since
+    a difference of warped ones would mean another at every score; but for the worse half of them,
+    without which one cliff would be taken for the height of all hills. A failure is the worst seen:
+    nothing is to be gained near it.
 
-    Parameters
-    ----------
-    space : Space
-    known : Known
-        With at least two different scores.
-    rng : numpy Generator
+    Infinite while all scores are the same.
     """
     succeeded = np.isfinite(known.scores)
-    v, units = known.scores[succeeded], known.units[succeeded]
+    worst = known.scores[succeeded].min(initial=math.inf)
+    v = merge_ties(np.where(succeeded, known.scores, worst))
+    if v.min() == v.max():
+        return math.inf
     kept = _thin(v, rng)
-    v, units = v[kept], units[kept]
-    warp = Warp(v)
-    u = warp.squash(v)
-    y, weights = (u - u.mean()) / u.std(), np.ones(len(u))
-    note = _believe(space, units, Observations(y, weights), None, len(v), rng)
-    model = _posterior(space, units, y, np.array(note["theta"]), weights)
-    # Theirs: a width that holds for all points at all times, which experience lets shrink.
-    t, d = len(v), len(space.dimensions)
-    width = math.sqrt(2 * math.log(d * t**2 * math.pi**2 / (6 * _DOUBT)) / _TIGHTENING)
+    v, units = v[kept], known.units[kept]
+    drawn = draw_in(v)
+    spread = float(drawn.std())
+    seen = Observations((drawn - drawn.mean()) / spread, np.ones(len(v)))
+    note = _believe(space, units, seen, None, len(v), rng)
+    model = _posterior(space, units, seen.y, np.array(note["theta"]))
+    # Theirs: a width that holds for all points at all times, less what experience lets it shrink.
+    bounds = len(space.dimensions) * len(known.units) ** 2 * math.pi**2 / (6 * _DOUBT)
+    width = math.sqrt(2 * math.log(bounds) / _TIGHTENING)
     upper = UpperBound(model, width)
     best = units[np.argsort(-v, kind="stable")[:_N_BEST]]
     top = maximise(upper, space, best, frozenset(), rng)
     highest = upper(space.features(np.concatenate([top[None], units]))).max()
     assured = UpperBound(model, -width)(model.x).max()
-    return float(highest - assured) * float(u.std()) * warp.unit
+    return float(highest - assured) * spread
 
 
 def _believe(

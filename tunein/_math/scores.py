@@ -77,18 +77,13 @@ class Warp:
     ----------
     v : ndarray of shape (n,)
         Finite scores.
-
-    Attributes
-    ----------
-    unit : float
-        What a difference of one in u is worth.
     """
 
     def __init__(self, v: Array) -> None:
         self._middle = _middle(v)
-        self.unit = float(v.max() - self._middle) or _spread(v)
+        self._unit = float(v.max() - self._middle) or _spread(v)
         self._power = 1.0
-        u = self.squash(v)
+        u = self._squash(v)
         if len(v) > 4 and np.ptp(u) > 0:
             found = minimize_scalar(
                 lambda p: -_normality(u, p),
@@ -98,16 +93,15 @@ class Warp:
             )
             self._power = float(found.x)
 
-    def squash(self, v: Array) -> Array:
-        """Return u: linear in v above the middle, with its lower part drawn in."""
+    def _squash(self, v: Array) -> Array:
         # The quotient may overflow; there is an end to either side.
         with np.errstate(over="ignore"):
-            u = np.minimum((v - self._middle) / self.unit, _TOP)
+            u = np.minimum((v - self._middle) / self._unit, _TOP)
         return np.asarray(np.where(u < 0, -np.minimum(np.log1p(np.maximum(-u, 0)), _BOTTOM), u))
 
     def __call__(self, v: Array) -> Array:
         """Return the scores `v`, of any shape, as the model sees them, before standardising."""
-        return yeo_johnson(self.squash(v), self._power)
+        return yeo_johnson(self._squash(v), self._power)
 
 
 def _middle(v: Array) -> float:
@@ -176,6 +170,18 @@ def merge_ties(scores: Array) -> Array:
     merged = np.empty_like(v)
     merged[order] = v[new][np.cumsum(new) - 1]
     return merged
+
+
+def draw_in(v: Array) -> Array:
+    """Return finite scores, shape (n,), those of the worse half nearer to the median.
+
+    The better half keeps its scores, so that a difference there is worth what it was; of how bad
+    the others are, no more is told than a model needs to leave them alone.
+    """
+    middle = float(np.median(v))
+    unit = float(v.max()) - middle or _spread(v)
+    depth = np.minimum(np.log1p(np.maximum(middle - v, 0) / unit), _BOTTOM)
+    return np.where(v < middle, middle - unit * depth, v)
 
 
 def _spread(v: Array) -> float:
