@@ -391,8 +391,8 @@ def test_regret_bound_with_a_tolerance_finds_the_best_to_within_it(search_class)
 @pytest.mark.filterwarnings("ignore:One or more of the test scores:UserWarning")
 def test_regret_bound_with_races_and_failures():
     def failing(estimator, X, y=None):
-        if estimator.x > 0.8:
-            raise ValueError("too high")
+        if estimator.x < 0.2:
+            raise ValueError("too low")
         return shifting(estimator, X)
 
     search = searched(
