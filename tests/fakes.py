@@ -269,3 +269,25 @@ class StumblingDiary(Diary):
         super()._write(hook, estimator, context, **data)
         if (hook, context.task_name) == (self.hook, self.task):
             raise Refusal(f"cannot {hook} {context.task_name}")
+
+
+class Levelled(BaseEstimator):
+    """Scores its level, plus what its one test row says of the fold, plus noise of its own."""
+
+    def __init__(self, level=0.0, noise=0.0, fail_on=None):
+        self.level = level
+        self.noise = noise
+        self.fail_on = fail_on
+
+    def fit(self, X, y=None):
+        if self.fail_on is not None and self.fail_on not in X[:, 0]:
+            raise Refusal(f"cannot do without row {self.fail_on}")
+        return self
+
+    def score(self, X, y=None):
+        seed = zlib.crc32(f"{self.level!r} {X[0, 0]!r}".encode())
+        return self.level + np.sin(X[0, 0]) + self.noise * np.random.default_rng(seed).normal()
+
+
+def level_and_opposite(estimator, X, y=None):
+    return {"good": estimator.score(X), "bad": -estimator.score(X)}

@@ -333,9 +333,12 @@ class History:
         closed = self._closed[:n] if upto is None else np.arange(n) < upto
         fold_scores, run = self._fold_scores[:n][closed], self._run[:n][closed]
         partial = not run.all()
+        if partial:
+            whole = fold_scores[self._whole()[closed]]
+            fold_scores = FoldModel.of(whole).complete(fold_scores, run)
         return Known(
             units=self._units[:n][closed],
-            fold_scores=FoldModel.of(fold_scores, run).completed if partial else fold_scores,
+            fold_scores=fold_scores,
             pending=self._units[:n][~closed],
             tried=self._tried,
             n_asked=self.n_asked,
@@ -345,7 +348,7 @@ class History:
         )
 
     def chance(self, number: int, upto: int | None = None) -> float:
-        """Return how likely the mean of trial `number` over all folds will be the best.
+        """Return how likely trial `number` will have a better mean over all folds than the best.
 
         Parameters
         ----------
@@ -353,16 +356,26 @@ class History:
             A trial with some scores.
         upto : int or None
             As in `known`.
+
+        Returns
+        -------
+        chance : float
+            1 if too little is known to tell; 0 if it failed on a fold.
         """
+        own, run = self._fold_scores[number], self._run[number]
+        rivals = np.flatnonzero(self._whole()[: len(self) if upto is None else upto])
+        if np.isnan(own[run]).any():
+            return 0.0
+        if not len(rivals):
+            return 1.0
+        scores = self._fold_scores[rivals]
+        best = scores[scores.mean(axis=1).argmax()]
+        return FoldModel.of(scores).chance_to_beat(best, own, run)
+
+    def _whole(self) -> NDArray[np.bool_]:
+        """Tell which trials have a finite score on every fold."""
         n = len(self)
-        rivals = self._closed[:n].copy() if upto is None else np.arange(n) < upto
-        rivals[number] = False
-        rows = np.append(np.flatnonzero(rivals), number)
-        run = self._run[rows]
-        model = FoldModel.of(self._fold_scores[rows], run)
-        whole = model.completed[:-1][run[:-1].all(axis=1)].mean(axis=1)
-        best = np.max(whole, where=np.isfinite(whole), initial=-np.inf)
-        return model.chance(-1, int(run[-1].sum()), float(best))
+        return np.asarray((self._run[:n] & np.isfinite(self._fold_scores[:n])).all(axis=1))
 
     def _of_closed(self, closed: NDArray[np.bool_]) -> dict[int, HyperGradient]:
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections import Counter, deque
 from dataclasses import dataclass
 
@@ -11,8 +12,21 @@ from tunein._history import History, Score, Trial
 class EveryFold:
     """Every trial is given all its folds at once."""
 
+    def check(self) -> None:
+        """Raise if a parameter is invalid."""
+
     def n_at_once(self, n_folds: int) -> int:
-        """Return how many folds of a trial may be in work at the same time."""
+        """Return how many folds of a trial may be in work at the same time.
+
+        Parameters
+        ----------
+        n_folds : int
+            How many there are.
+
+        Returns
+        -------
+        n_at_once : int
+        """
         return n_folds
 
     def next_folds(self, history: History, number: int, upto: int | None) -> list[int]:
@@ -41,18 +55,107 @@ class EveryFold:
 
 @dataclass(frozen=True)
 class FoldRace(EveryFold):
-    """Drop candidates that, going by their first folds, will not be the best."""
+    """Drop candidates that, going by their first folds, will not be the best.
+
+    Folds of a candidate are run one by one, and after each the candidate is compared with the best
+    one so far on the folds that both have. Once it is unlikely to end up with a better mean over
+    all folds, the rest of its folds are not paid for.
+
+    Parameters
+    ----------
+    risk : float, default=0.05
+        A candidate is dropped if the chance that it will be better than the best so far is less.
+        In (0, 1); the greater, the fewer folds are run, and the more often a candidate is dropped
+        that would have been the best.
+
+    See Also
+    --------
+    BayesSearchCV, TPESearchCV, HyperGradSearchCV : Take it as `racing`.
+
+    Notes
+    -----
+    In `cv_results_` a candidate that was dropped has NaN for the folds that were not run, a mean of
+    NaN and the last rank, so `best_index_` is never one of them; times are means over the folds
+    run, of which ``n_splits_run`` tells the number. With several metrics, the one that drives the
+    search decides. A candidate that fails on a fold, or scores NaN, is dropped.
+
+    The best candidate has all folds. The chance is that of a t distribution around the mean
+    difference on the folds shared; how far differences scatter is told by all candidates that have
+    all folds, after what they have in common on a fold is taken away, so the first two are never
+    dropped. The searches learn from what is expected of a dropped candidate given its folds.
+
+    With several workers more candidates are open at a time than without racing, since each waits
+    for one fold only; with an int `random_state` each is judged by candidates that are old enough
+    to have ended for certain, so that the results do not depend on timing.
+
+    Stopping cross-validation early was found to make model selection converge faster on most data
+    sets, if the rule is forgiving [1]_.
+
+    References
+    ----------
+    .. [1] E. Bergman, L. Purucker, F. Hutter, "Don't waste your time: early stopping
+       cross-validation", AutoML 2024.
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.svm import SVC
+    >>> from tunein import FoldRace, TPESearchCV
+    >>> X, y = load_iris(return_X_y=True)
+    >>> search = TPESearchCV(
+    ...     SVC(), {"C": loguniform(1e-2, 1e3), "gamma": loguniform(1e-4, 1e1)},
+    ...     n_iter=20, cv=10, racing=FoldRace(), random_state=0,
+    ... ).fit(X, y)
+    >>> bool(search.cv_results_["n_splits_run"].sum() < 150)  # of 200
+    True
+    """
 
     risk: float = 0.05
 
+    def check(self) -> None:
+        """Raise if a parameter is invalid."""
+        if not (isinstance(self.risk, numbers.Real) and 0 < self.risk < 1):
+            raise ValueError(
+                f"racing=FoldRace(risk={self.risk!r}): risk must be a number between 0 and 1, "
+                f"both excluded."
+            )
+
     def n_at_once(self, n_folds: int) -> int:
-        """Return how many folds of a trial may be in work at the same time."""
+        """Return how many folds of a trial may be in work at the same time.
+
+        Parameters
+        ----------
+        n_folds : int
+            How many there are.
+
+        Returns
+        -------
+        n_at_once : int
+            One: each is run only after those before were looked at.
+        """
         return 1
 
     def next_folds(self, history: History, number: int, upto: int | None) -> list[int]:
-        """Return the next fold, or none if the trial has lost."""
+        """Return the next fold, or none if the trial has lost.
+
+        Parameters
+        ----------
+        history : History
+            The record.
+        number : int
+            The trial.
+        upto : int or None
+            If given, besides the trial itself only the first `upto` may be looked at.
+
+        Returns
+        -------
+        folds : list of int
+            If none, the trial is dropped.
+        """
         missing = super().next_folds(history, number, upto)
-        if len(missing) < history.n_folds and history.chance(number, upto) < self.risk:
+        begun = len(missing) < history.n_folds
+        if begun and history.chance(number, upto) < self.risk:
             return []
         return missing[:1]
 

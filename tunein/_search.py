@@ -218,6 +218,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
     # ------------------------------------------------------------------ before the first fit
 
     def _prepare(self, X: Any, y: Any, scorers: Any, routed: Any, context: SearchContext) -> Job:
+        race = self.racing or EveryFold()
+        race.check()
         cv = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         self._checked_cv_orig = cv
         # Drawn once: a shuffling splitter without a seed would give candidates different data.
@@ -257,7 +259,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             seed=seed,
             is_seeded=self.random_state is not None,
             context=context,
-            race=self.racing or EveryFold(),
+            race=race,
         )
 
     def _driving_metric(self, scorers: Any) -> str | None:

@@ -70,7 +70,8 @@ class Belief:
     def of(cls, space: Space, known: Known, rng: np.random.Generator) -> Belief:
         """Fit the model to what is known."""
         succeeded = np.isfinite(known.scores)
-        seen = observe(known.scores[succeeded], known.fold_scores[succeeded])
+        n_run = None if known.n_run is None else known.n_run[succeeded]
+        seen = observe(known.scores[succeeded], known.fold_scores[succeeded], n_run)
         kept = _thin(seen.y, rng)
         seen = Observations(seen.y[kept], seen.weights[kept])
         units = known.units[succeeded][kept]

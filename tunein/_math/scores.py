@@ -135,7 +135,9 @@ def _normality(u: Array, p: float) -> float:
     return -0.5 * len(u) * math.log(variance) + (p - 1) * jacobian
 
 
-def observe(scores: Array, fold_scores: Array) -> Observations:
+def observe(
+    scores: Array, fold_scores: Array, n_run: NDArray[np.intp] | None = None
+) -> Observations:
     """Return what to tell a Gaussian process.
 
     Parameters
@@ -144,6 +146,8 @@ def observe(scores: Array, fold_scores: Array) -> Observations:
         Finite mean scores.
     fold_scores : ndarray of shape (n, k)
         Scores by fold.
+    n_run : ndarray of shape (n,) or None
+        How many of them were run, the others being guessed; None for all.
 
     Returns
     -------
@@ -154,7 +158,13 @@ def observe(scores: Array, fold_scores: Array) -> Observations:
     warp = Warp(v)
     t = warp(v)
     spread = _spread(t)
-    return Observations((t - t.mean()) / spread, _fold_weights(folds, warp, spread))
+    if n_run is None:
+        weights = _fold_weights(folds, warp, spread)
+    else:
+        k, whole = folds.shape[1], n_run == folds.shape[1]
+        weights = k / n_run  # what was guessed says nothing of noise
+        weights[whole] = _fold_weights(folds[whole], warp, spread)
+    return Observations((t - t.mean()) / spread, weights)
 
 
 def merge_ties(scores: Array) -> Array:
