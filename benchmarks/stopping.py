@@ -2,8 +2,9 @@
 
 The searches try 100 candidates of each of the real tasks. Their records are then told again, trial
 by trial, to every callback, until it says stop: what the best mean score rises by afterwards is
-what was lost, in standard errors of the best candidate's mean, as `RegretBound` takes them. A second figure is how often the regret's upper bound was exceeded by what was gained
-later. HyperGradSearchCV goes by scores alone here: where it has exact slopes it stops by itself.
+what was lost, in standard errors of the best candidate's mean, as `RegretBound` takes them. A
+second figure is how often the regret's upper bound was exceeded by what was gained later.
+HyperGradSearchCV goes by scores alone here: where it has exact slopes it stops by itself.
 From the root::
 
     export PYTHONPATH=benchmarks:. OMP_NUM_THREADS=1

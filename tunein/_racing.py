@@ -177,12 +177,14 @@ class Agenda:
     ----------
     waiting : deque of (int, int)
         Trial and fold.
+    lookback : int or None
+        As given.
     """
 
     def __init__(self, race: EveryFold, history: History, lookback: int | None) -> None:
         self._race = race
         self._history = history
-        self._lookback = lookback
+        self.lookback = lookback
         self._n_granted: Counter[int] = Counter()
         self.waiting: deque[tuple[int, int]] = deque()
         for trial in history:
@@ -192,7 +194,7 @@ class Agenda:
     def grant(self, trial: Trial) -> None:
         """Queue what the race grants an open trial; drop it if that is nothing."""
         number = trial.number
-        upto = None if self._lookback is None else max(number - self._lookback, 0)
+        upto = None if self.lookback is None else max(number - self.lookback, 0)
         folds = self._race.next_folds(self._history, number, upto)
         if not folds:
             self._history.drop(number)

@@ -304,7 +304,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             lookback = self._lookback(evaluation.n_workers_asked, n_at_once, job.probe)
             agenda = Agenda(job.race, history, lookback if job.is_seeded else None)
             watch.check_worker(evaluator.can_abandon)
-            while self._hand_in(job, history, watch, evaluator, agenda, lookback):
+            while self._hand_in(job, history, watch, evaluator, agenda):
                 with history.clock.waiting():
                     landed = evaluator.next(watch.patience())
                 if landed is None:
@@ -325,24 +325,18 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         return f"n_iter={self.n_iter} candidates were tried."
 
     def _hand_in(
-        self,
-        job: Job,
-        history: History,
-        watch: Watch,
-        evaluator: Evaluator,
-        agenda: Agenda,
-        lookback: int,
+        self, job: Job, history: History, watch: Watch, evaluator: Evaluator, agenda: Agenda
     ) -> bool:
         """Hand in all that there is room for; tell whether anything is in work."""
         while evaluator.n_running < evaluator.capacity:
-            opens = not agenda.waiting and self._may_open(job, history, lookback)
+            opens = not agenda.waiting and self._may_open(job, history, agenda.lookback)
             if agenda.waiting or (opens and not watch.reason):
                 watch.look_at_clock()
             if watch.halted:
                 agenda.keep_only(history.first_to_finish)
             # Time may be over before it began, and there is a first candidate all the same.
             if opens and not (watch.reason and len(history)):
-                proposal = self._propose(job, history, lookback)
+                proposal = self._propose(job, history, agenda.lookback)
                 if isinstance(proposal, str):
                     watch.stop(proposal)
                     continue
@@ -352,19 +346,19 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             self._submit(job, history, evaluator, *agenda.waiting.popleft())
         return evaluator.n_running > 0
 
-    def _may_open(self, job: Job, history: History, lookback: int) -> bool:
+    def _may_open(self, job: Job, history: History, lookback: int | None) -> bool:
         """Tell whether a trial may be proposed, or more must be known before."""
         if len(history) >= job.n_candidates:
             return False
-        return not job.is_seeded or history.n_closed_in_row >= len(history) - lookback
+        return lookback is None or history.n_closed_in_row >= len(history) - lookback
 
-    def _propose(self, job: Job, history: History, lookback: int) -> Proposal | str:
+    def _propose(self, job: Job, history: History, lookback: int | None) -> Proposal | str:
         """Return the next candidate, or a sentence that says why there should be no more."""
         number = len(history)
         if number < len(job.given):
             return job.given[number]
         rng = np.random.default_rng(np.random.SeedSequence(job.seed, spawn_key=(number,)))
-        known = history.known(max(number - lookback, 0) if job.is_seeded else None)
+        known = history.known(None if lookback is None else max(number - lookback, 0))
         found = self._next_point(job, known, rng)
         if isinstance(found, str):
             return found
