@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from fakes import Cutoff, Diary, Needle, high, high_and_low, low
 from joblib import parallel_config
-from scipy.stats import uniform
+from scipy.stats import loguniform, uniform
 from sklearn.base import BaseEstimator, clone
+from sklearn.datasets import load_diabetes
 from sklearn.exceptions import FitFailedWarning
+from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold, RandomizedSearchCV, ShuffleSplit, cross_val_score
 
 from tunein import (
@@ -240,13 +242,32 @@ def test_an_error_of_a_callback_is_raised_and_what_had_finished_is_kept(search_c
             raise LookupError("no more")
 
     search = searched(search_class, n_jobs=n_jobs, callbacks=stumble)
-    with parallel_config("threading"), pytest.raises(LookupError, match="no more"):
+    with parallel_config("threading"), pytest.raises(LookupError, match="no more") as caught:
         search.fit(X, Y)
+    assert "Raised by callbacks=<function" in caught.value.__notes__[0]
     assert len(search.cv_results_["params"]) == 5
     assert search.best_params_ == search.cv_results_["params"][search.best_index_]
     assert search.stop_reason_ == "LookupError after 5 of 30 candidates; nothing was refitted."
     assert search.search_cost_.n_fits >= 15
     assert not hasattr(search, "best_estimator_")
+
+
+@every_search
+def test_candidates_are_those_of_a_search_without_callbacks(search_class):
+    alone = searched(search_class, n_iter=25).fit(X, Y)
+    watched = searched(
+        search_class, n_iter=25, callbacks=[RegretBound(min_trials=10, tol=0), after(22)]
+    ).fit(X, Y)
+    assert watched.cv_results_["params"] == alone.cv_results_["params"][:22]
+
+
+def test_exact_descent_can_be_stopped():
+    alphas = {"alpha": loguniform(1e-4, 1e4)}
+    X, y = load_diabetes(return_X_y=True)
+    search = HyperGradSearchCV(Ridge(), alphas, tol=0, callbacks=after(3)).fit(X, y)
+    assert search.stop_reason_ == "Enough."
+    assert search.gradient_ == "exact"
+    assert len(search.cv_results_["loss"]) == 3
 
 
 def test_an_error_of_the_search_is_not_taken_for_one_of_a_callback():
@@ -503,6 +524,34 @@ def test_the_first_candidate_is_always_finished(search_class, n_jobs, racing):
     assert search.history_.trials[0].complete
     assert len(search.history_) <= 2
     assert search.best_params_ == {"x": 0.5}
+
+
+@pytest.mark.filterwarnings("ignore:One or more of the test scores:UserWarning")
+def test_if_the_first_candidate_fails_another_that_is_open_is_finished():
+    class Failing(Sleepy):
+        def fit(self, X, y=None):
+            super().fit(X, y)
+            if self.x == 0.5:
+                raise ValueError("the first")
+            return self
+
+    search = slow(Failing(seconds=0.4), n_jobs=2, callbacks=TimeLimit(0.3))
+    with parallel_config("threading"), pytest.warns(FitFailedWarning, match="3 fits failed"):
+        search.fit(X)
+    assert len(search.history_) == 2
+    assert np.isfinite(search.best_score_)
+    assert search.best_params_ != {"x": 0.5}
+
+
+def test_no_fold_is_handed_in_after_a_proposal_that_took_long():
+    class Thinker(TPESearchCV):
+        def _ask(self, *args):
+            time.sleep(0.3)
+            return super()._ask(*args)
+
+    search = slow(Sleepy(seconds=0), search_class=Thinker, callbacks=TimeLimit(0.4)).fit(X)
+    assert not search.history_.trials[-1].run
+    assert search.search_cost_.own_seconds > 0.3
 
 
 def test_a_limit_with_races_and_several_metrics():

@@ -66,8 +66,7 @@ class EarlyStop:
             A sentence, or None to go on.
         """
         best, n_since = -math.inf, 0
-        for number in history.closed:
-            mean = history.mean(number)
+        for mean in history.means.tolist():
             if mean > best + self.tol or (best == -math.inf and math.isfinite(mean)):
                 best, n_since = mean, 0
             else:
@@ -123,15 +122,14 @@ class TargetScore:
         reason : str or None
             A sentence, or None to go on.
         """
-        # The newest alone would do while a search runs; one that is gone on with may be there.
-        for number in history.closed:
-            mean = history.mean(number)
-            if mean >= self.score:
-                return (
-                    f"A mean score of {self.score:g} was asked for, and candidate {number} has "
-                    f"{mean:.6g}."
-                )
-        return None
+        there = np.flatnonzero(history.means >= self.score)
+        if not len(there):
+            return None
+        number = history.closed[int(there[0])]
+        return (
+            f"A mean score of {self.score:g} was asked for, and candidate {number} has "
+            f"{history.mean(number):.6g}."
+        )
 
     def _check(self, history: History) -> None:
         _require_number(self, "score", least=-math.inf)
@@ -247,9 +245,10 @@ def standard_error(history: History, number: int) -> float:
 
 
 def _best_complete(history: History) -> int | None:
-    means = {number: history.mean(number) for number in history.closed}
-    finite = [number for number, mean in means.items() if math.isfinite(mean)]
-    return max(finite, key=means.__getitem__, default=None)
+    means = history.means
+    if not np.isfinite(means).any():
+        return None
+    return history.closed[int(np.nanargmax(means))]
 
 
 @dataclass(frozen=True)
@@ -258,8 +257,8 @@ class TimeLimit:
 
     No fold is handed in any more. Those that are running land, unless they are to be abandoned. A
     candidate that has scores on some folds only keeps them in ``cv_results_``, with NaN for the
-    others, a NaN mean and the last rank. The first candidate is always finished: without it there
-    would be no result. The time of the refit does not count.
+    others, a NaN mean and the last rank. Open candidates are finished until one has a score:
+    without it there would be no result. The time of the refit does not count.
 
     Parameters
     ----------

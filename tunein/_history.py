@@ -254,9 +254,19 @@ class History:
         return np.array(self._fold_scores[number])
 
     @property
+    def means(self) -> Array:
+        """As `mean`, of all closed trials, in the order of `closed`."""
+        return np.asarray(self._fold_scores[np.array(self.closed, dtype=np.intp)].mean(axis=1))
+
+    @property
+    def has_result(self) -> bool:
+        """Whether there is a trial of which every fold was run and none failed."""
+        return bool(np.isfinite(self._fold_scores[: len(self)]).all(axis=1).any())
+
+    @property
     def first_to_finish(self) -> int | None:
-        """The first open trial, as long as none is complete."""
-        if any(trial.complete for trial in self.trials):
+        """The first open trial, as long as there is no result."""
+        if self.has_result:
             return None
         return next((trial.number for trial in self.trials if not trial.closed), None)
 

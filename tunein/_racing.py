@@ -187,6 +187,7 @@ class Agenda:
         self.lookback = lookback
         self._n_granted: Counter[int] = Counter()
         self.waiting: deque[tuple[int, int]] = deque()
+        self._aside: list[tuple[int, int]] = []
         for trial in history:
             if not trial.closed:
                 self.grant(trial)
@@ -202,8 +203,10 @@ class Agenda:
         self.waiting.extend((number, fold) for fold in folds)
 
     def keep_only(self, number: int | None) -> None:
-        """Take the folds of all trials but `number` off the queue."""
-        self.waiting = deque(fold for fold in self.waiting if fold[0] == number)
+        """Let the folds of trial `number` wait alone; the others are put aside until asked for."""
+        known = [*self.waiting, *self._aside]
+        self.waiting = deque(fold for fold in known if fold[0] == number)
+        self._aside = [fold for fold in known if fold[0] != number]
 
     def record(self, number: int, fold: int, score: Score) -> None:
         """Record a score; once a trial has all that it was granted, see whether it gets more."""

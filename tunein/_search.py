@@ -339,8 +339,9 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
                 proposal = self._propose(job, history, agenda.lookback)
                 if isinstance(proposal, str):
                     watch.stop(proposal)
-                    continue
-                agenda.grant(history.open(proposal))
+                else:
+                    agenda.grant(history.open(proposal))
+                continue  # thinking takes time, too
             if not agenda.waiting:
                 break
             self._submit(job, history, evaluator, *agenda.waiting.popleft())

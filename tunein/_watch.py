@@ -68,6 +68,7 @@ class Watch:
             try:
                 answer = _answer(name, callback, self._history)
             except Exception as error:
+                error.add_note(f"Raised by {name}, asked after {len(self._history.closed)} trials.")
                 self.raised = error
                 raise
             if answer is not None and self.reason is None:
@@ -82,7 +83,7 @@ class Watch:
     def patience(self) -> float | None:
         """Return how many seconds to wait for a fold until all are abandoned; None for ever."""
         abandoning = [limit.seconds for limit in self._limits if limit.abandon]
-        if not abandoning or not any(trial.complete for trial in self._history):
+        if not abandoning or not self._history.has_result:
             return None
         return max(min(abandoning) - self._history.seconds, 0.0)
 
