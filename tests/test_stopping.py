@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from fakes import Cutoff, Diary, Needle, high, high_and_low, low
 from joblib import parallel_config
+from joblib.externals.loky import get_reusable_executor
 from scipy.stats import loguniform, uniform
 from sklearn.base import BaseEstimator, clone
 from sklearn.datasets import load_diabetes
@@ -701,6 +702,17 @@ def test_the_memory_of_workers_is_theirs():
         large = slow(Hungry(), n_iter=2, cv=2, n_jobs=2).fit(X).search_cost_
     assert large.worker_peak_memory > small.worker_peak_memory + 150 * 2**20
     assert large.peak_memory < small.peak_memory + 100 * 2**20
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="the system does not tell")
+def test_a_worker_does_not_inherit_the_memory_of_who_started_it():
+    own = 200 * 2**17
+    with parallel_config("loky", max_nbytes=None):
+        held = np.ones(own)  # alive while new workers start
+        get_reusable_executor(max_workers=2, reuse=False, kill_workers=True)
+        cost = slow(n_iter=2, cv=2, n_jobs=2).fit(X).search_cost_
+    assert cost.peak_memory > held.nbytes
+    assert cost.worker_peak_memory < cost.peak_memory - held.nbytes / 2
 
 
 class Hungry(Sleepy):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
@@ -16,6 +18,12 @@ try:
     import resource
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
+
+# What Linux tells a process of itself.
+_STATUS = Path("/proc/self/status")
+
+# Two counts of the same peak differ by less.
+_INHERITED = 0.95
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -106,5 +114,28 @@ def peak_memory() -> int | None:
     """Return the most bytes of memory this process has had; None where the system cannot tell."""
     if resource is None:
         return None
+    peak = _peak_by_usage()
+    # To ask the other way takes a tenth of a millisecond.
+    return peak if peak > _inherited() else _peak_by_status() or peak
+
+
+@functools.cache
+def _inherited() -> int:
+    """Return the peak that this process was started with; 0 if it has had more since.
+
+    On Linux a process inherits what getrusage says of the one that started it.
+    """
+    peak, own = _peak_by_usage(), _peak_by_status()
+    return peak if own is not None and own < _INHERITED * peak else 0
+
+
+def _peak_by_usage() -> int:
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _peak_by_status() -> int | None:
+    if not _STATUS.exists():
+        return None
+    found = re.search(r"^VmHWM:\s*(\d+) kB$", _STATUS.read_text(), re.MULTILINE)
+    return 1024 * int(found[1]) if found else None

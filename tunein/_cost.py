@@ -23,8 +23,8 @@ class SearchCost:
         its worker: all threads of a process of its own, but its own thread alone on a Dask worker;
         processes that the estimator starts are not seen.
     own_seconds : float
-        Wall time in which the search did not wait for folds: proposing, judging, callbacks,
-        handing in, starting workers. Of this run alone if an earlier one is gone on with.
+        Wall time in which the search did not wait for folds, nor for workers to start: proposing,
+        judging, callbacks, handing in. Of this run alone if an earlier one is gone on with.
     wall_seconds : float
         From the first proposal to the last score.
     peak_memory : int or None
