@@ -435,7 +435,7 @@ def test_the_signature_is_that_of_a_random_search_and_more(search_class):
     theirs = inspect.signature(RandomizedSearchCV).parameters
     descends = search_class is HyperGradSearchCV
     own = ["gradient", "loss", "tol"] if descends else ["acquisition"]
-    ours_alone = ["initial_params", "racing", "checkpoint", "history", "fit_timeout"]
+    ours_alone = ["initial_params", "racing", "callbacks", "checkpoint", "history", "fit_timeout"]
     assert list(ours) == [*theirs, *ours_alone, *own]
     for name, expected in theirs.items():
         assert ours[name].kind == expected.kind, name

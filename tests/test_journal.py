@@ -613,6 +613,7 @@ SCORED = b'{"score":[0,0],"test":1.0,"times":[0.5,0.5],"n":8}'
         (4, b"[1]", "it is no JSON object"),
         (4, b'{"what":1}', "it has none of 'open', 'score' and 'drop', but .'what'."),
         (4, OPENED, "it opens trial 0 where trial 1 is next"),
+        (3, SCORED.replace(b"8}", b'8,"at":-1}'), "'at' is no time"),
         (4, SCORED, "Trial 0 has a score on fold 0 already"),
         (4, SCORED.replace(b"0,0", b"0,3"), "fold 3 is none of 3"),
         (4, SCORED.replace(b"0,0", b"1,0"), "trial 1 was not opened before"),
@@ -906,7 +907,7 @@ def test_a_long_error_is_cut(path):
     from tunein._events import scored
 
     score = Score(np.float64(1), None, 0.0, 0.0, np.int64(3), "x" * 10**6)
-    line = to_line(scored(0, 0, score))
+    line = to_line(scored(0, 0, score, 0.0))
     assert len(line) < 30_000
     assert from_line(line)["n"] == 3
 

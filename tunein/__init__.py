@@ -1,6 +1,7 @@
 """Hyperparameter searches for scikit-learn that learn from what they have tried."""
 
 from tunein._bayes import BayesSearchCV
+from tunein._callbacks import EarlyStop, RegretBound, TargetScore, TimeLimit
 from tunein._dimensions import Categorical, Choice, Integer, Real
 from tunein._families import HyperGradient, check_hypergradient, register_hypergradient
 from tunein._halving import Halving
@@ -13,6 +14,7 @@ __all__ = [
     "BayesSearchCV",
     "Categorical",
     "Choice",
+    "EarlyStop",
     "FoldRace",
     "Halving",
     "HyperGradSearchCV",
@@ -20,7 +22,10 @@ __all__ = [
     "Integer",
     "PerFeaturePenalty",
     "Real",
+    "RegretBound",
     "TPESearchCV",
+    "TargetScore",
+    "TimeLimit",
     "check_hypergradient",
     "register_hypergradient",
 ]

@@ -67,6 +67,14 @@ racing : FoldRace, Halving or None, default=None
     be the best. `Halving` tries all with little data or few iterations, and the best with more.
     None runs every fold of every candidate.
 
+callbacks : callable or list of callables, default=None
+    Each is called with the record, ``history_``, in this process whenever a candidate has all its
+    folds or is dropped. A sentence that it returns ends the search and is its `stop_reason_`, None
+    goes on. Folds of open candidates are finished, unless the callback has an attribute
+    ``finishes_trials`` that is False. `EarlyStop`, `TargetScore`, `RegretBound` and `TimeLimit` are
+    such callbacks. With several workers, timing decides which candidates are open when it ends;
+    scikit-learn's own callbacks are set by ``set_callbacks``.
+
 checkpoint : str or os.PathLike, default=None
     Path of a journal, in which every score is written down as it comes. `fit` begins it, or goes on
     from what it holds if it is of the same search on the same data, so that a search that was cut
@@ -142,7 +150,12 @@ space_ : Space
     The search space as it was understood.
 
 stop_reason_ : str
-    A sentence that says why the search ended."""
+    A sentence that says why the search ended.
+
+search_cost_ : SearchCost
+    What the search has cost, without the refit: ``n_fits``; ``fit_seconds`` and ``score_seconds``,
+    sums over folds; ``cpu_seconds``; ``own_seconds``, in which the search itself was at work;
+    ``wall_seconds``; ``peak_memory`` and ``worker_peak_memory`` in bytes."""
 
 
 def with_common_sections(cls: T) -> T:

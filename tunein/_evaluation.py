@@ -9,13 +9,16 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import numpy as np
 from sklearn.base import clone
 
+from tunein._clock import metered
 from tunein._families import HyperGradient
 from tunein._history import Score
 from tunein._sklearn import _fit_and_score, error_scores, is_from_callback
 
 
+@metered
 def evaluate_fold(
     estimator: Any,
     X: Any,
@@ -93,6 +96,12 @@ def failed_fold(
     return Score(failed, failed if return_train_score else None, 0.0, 0.0, len(test), text)
 
 
+def n_trained_on(folds: list[tuple[Any, Any]]) -> tuple[int, ...]:
+    """Return how many samples each fold is trained on; a splitter may give places, or a mask."""
+    chosen = [np.asarray(train) for train, _ in folds]
+    return tuple(int(c.sum()) if c.dtype == bool else len(c) for c in chosen)
+
+
 class Probe(Protocol):
     """Asks a fitted estimator for a hypergradient."""
 
@@ -115,12 +124,15 @@ class Evaluator(Protocol):
         Calls handed in and not handed back.
     capacity : int
         How many calls may be handed in before one is handed back.
+    can_abandon : bool
+        Whether calls that run can be left to themselves.
     """
 
     n_workers: int
     leaves_process: bool
     n_running: int
     capacity: int
+    can_abandon: bool
 
     def submit(
         self,
@@ -134,8 +146,14 @@ class Evaluator(Protocol):
         If its own cannot be sent to a worker, this call has failed; if others cannot, all have.
         """
 
-    def next(self) -> tuple[Any, Any]:
-        """Wait for a call to finish; return its label and result, or raise its error."""
+    def next(self, timeout: float | None = None) -> tuple[Any, Any] | None:
+        """Wait for a call to finish; return its label and result, or raise its error.
+
+        None if none has after `timeout` seconds, of those that can be abandoned.
+        """
+
+    def abandon(self) -> None:
+        """Drop what is running and waiting, at the end."""
 
 
 class InProcess:
@@ -144,6 +162,7 @@ class InProcess:
     n_workers = 1
     leaves_process = False
     capacity = 1
+    can_abandon = False
 
     def __init__(self) -> None:
         self.n_running = 0
@@ -160,10 +179,14 @@ class InProcess:
         self._waiting = (label, function, {**kwargs, **own})
         self.n_running = 1
 
-    def next(self) -> tuple[Any, Any]:
+    def next(self, timeout: float | None = None) -> tuple[Any, Any]:
         """Run the call."""
         if self._waiting is None:
             raise RuntimeError("Nothing was handed in.")
         label, function, kwargs = self._waiting
         self._waiting, self.n_running = None, 0
         return label, function(**kwargs)
+
+    def abandon(self) -> None:
+        """Refuse: what runs here has the only thread there is."""
+        raise RuntimeError("What runs in this process cannot be abandoned.")

@@ -55,12 +55,13 @@ def opened(number: int, proposal: Proposal) -> Event:
     return event
 
 
-def scored(number: int, fold: int, score: Score) -> Event:
-    """Return the event that a trial got a score on a fold."""
+def scored(number: int, fold: int, score: Score, seconds: float) -> Event:
+    """Return the event that a trial got a score on a fold, after so many seconds of the search."""
     event: Event = {"score": [number, fold], "test": score.test}
     if score.train is not None:
         event["train"] = score.train
     event["times"] = [score.fit_time, score.score_time]
+    event["cpu"], event["at"] = round(score.cpu_time, 6), round(seconds, 3)
     event["n"] = score.n_test_samples
     if score.error is not None:
         event["error"] = _cut(score.error)
@@ -226,6 +227,7 @@ class Replay:
             if self.history.trials[number].dropped:
                 raise Damage(f"trial {number} was dropped before")
             self.history.record(number, fold, _read_score(event))
+            self.history.clock.before = _seconds(event.get("at", 0.0), "'at'")
 
     def _drop(self, event: Event) -> None:
         number = self._trial(event["drop"])
@@ -249,6 +251,7 @@ def _read_score(event: Event) -> Score:
         error=_text(event.get("error")),
         hypergradient=None if slope is None else _slope(slope),
         no_hypergradient=_text(event.get("no_slope")),
+        cpu_time=_seconds(event.get("cpu", 0.0), "'cpu'"),
     )
 
 
@@ -273,6 +276,13 @@ def _number(value: Any, what: str) -> Any:
     if not isinstance(value, int | float) or is_beyond:
         raise Damage(f"{what} is no number, but {value!r:.40}")
     return value
+
+
+def _seconds(value: Any, what: str) -> float:
+    seconds = float(_number(value, what))
+    if not 0 <= seconds < math.inf:
+        raise Damage(f"{what} is no time, but {value!r:.40}")
+    return seconds
 
 
 def whole(value: Any, what: str, most: float = math.inf) -> int:

@@ -234,7 +234,7 @@ class Ladder(EveryFold):
 
     def promotion(self, history: History, upto: int | None, is_over: bool) -> Proposal | None:
         """Return the best candidate of the highest level that is due to send one up."""
-        means = history.means(upto)
+        means = history.visible_means(upto)
         went_up = {trial.proposal.parent for trial in history}
         rungs = self._rungs(history, upto)
         waiting = [
@@ -253,7 +253,7 @@ class Ladder(EveryFold):
     def _rungs(self, history: History, upto: int | None) -> list[tuple[int, list[int]]]:
         """Return level and trials of each level of each bracket, the highest level first."""
         rungs: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for number in np.flatnonzero(history.closed(upto)).tolist():
+        for number in np.flatnonzero(history.visible(upto)).tolist():
             proposal = history.trials[number].proposal
             rungs[proposal.level, -proposal.bracket].append(number)
         return [(level, rungs[level, bracket]) for level, bracket in sorted(rungs, reverse=True)]

@@ -13,10 +13,12 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from tunein._clock import Clock
 from tunein._dimensions import Array
 from tunein._families import HyperGradient
 from tunein._math.fidelity import comparable
 from tunein._math.folds import FoldModel
+from tunein._space import Space
 
 Origin: TypeAlias = Literal["default", "initial", "asked", "promoted"]
 
@@ -74,6 +76,10 @@ class Score:
         A smooth loss on the test set and its derivative in parameters, if one was asked for.
     no_hypergradient : str or None
         Why there is none, if one was asked for.
+    cpu_time : float
+        CPU seconds of fit and score.
+    peak_memory : int or None
+        The most bytes that the process had which ran the fold, by then; None if unknown.
     """
 
     test: Any
@@ -84,6 +90,8 @@ class Score:
     error: str | None = None
     hypergradient: HyperGradient | None = None
     no_hypergradient: str | None = None
+    cpu_time: float = 0.0
+    peak_memory: int | None = None
 
 
 @dataclass
@@ -238,6 +246,10 @@ class History:
         Which of several metrics drives the search; None for the first one seen.
     evidence : Evidence or None
         What was known before.
+    space : Space or None
+        What the trials are points of, for callbacks that want to know.
+    train_sizes : tuple of int
+        How many samples each fold is trained on, if known.
 
     Attributes
     ----------
@@ -249,6 +261,10 @@ class History:
         How many of them were the first of a new candidate.
     n_asked : int
         How many of those the method proposed.
+    closed : list of int
+        Numbers of the trials that nothing more will be learned of, in the order they ended.
+    clock : Clock
+        The time that the search has taken.
     """
 
     def __init__(
@@ -257,13 +273,19 @@ class History:
         n_coordinates: int,
         metric: str | None = None,
         evidence: Evidence | None = None,
+        space: Space | None = None,
+        train_sizes: tuple[int, ...] = (),
     ) -> None:
         self.n_folds = n_folds
         self.measured: Mapping[str, str] | None = None
         self._evidence = evidence
         self.metric = metric
+        self.space = space
+        self.train_sizes = train_sizes
         self.trials: list[Trial] = []
         self.n_candidates = 0
+        self.closed: list[int] = []
+        self.clock = Clock()
         self.n_asked = 0
         self._levels: list[int] = []
         self._first: list[int] = []  # the first trial of the same candidate
@@ -303,6 +325,44 @@ class History:
     def n_closed_in_row(self) -> int:
         """How many trials, from the first on, are closed without a gap."""
         return self._first_open
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds that the search has taken so far."""
+        return self.clock.seconds
+
+    def mean(self, number: int) -> float:
+        """Return the mean score of trial `number` on the driving metric.
+
+        Greater is better; NaN if a fold failed or was not run.
+        """
+        return float(self._fold_scores[number].mean())
+
+    def fold_scores(self, number: int) -> Array:
+        """Return the scores of trial `number` by fold, as in `mean`."""
+        return np.array(self._fold_scores[number])
+
+    @property
+    def means(self) -> Array:
+        """As `mean`, of all closed trials, in the order of `closed`.
+
+        NaN also of those that were given less of a resource than others.
+        """
+        numbers, levels = np.array(self.closed, dtype=np.intp), np.array(self._levels)
+        means = self._fold_scores[numbers].mean(axis=1)
+        return np.where(levels[numbers] == levels.max(initial=0), means, np.nan)
+
+    @property
+    def has_result(self) -> bool:
+        """Whether there is a trial of which every fold was run and none failed."""
+        return bool(np.isfinite(self._fold_scores[: len(self)]).all(axis=1).any())
+
+    @property
+    def first_to_finish(self) -> int | None:
+        """The first open trial, as long as there is no result."""
+        if self.has_result:
+            return None
+        return next((trial.number for trial in self.trials if not trial.closed), None)
 
     @property
     def tried(self) -> set[bytes]:
@@ -363,6 +423,7 @@ class History:
 
     def _close(self, trial: Trial) -> None:
         self._closed[trial.number] = True
+        self.closed.append(trial.number)
         while self._first_open < len(self) and self._closed[self._first_open]:
             self._first_open += 1
 
@@ -385,7 +446,7 @@ class History:
             If given, exactly the scores of the first `upto` trials, which must be closed: what
             later ones have got by now depends on timing. If None, every closed trial.
         """
-        n, closed = len(self), self.closed(upto)
+        n, closed = len(self), self.visible(upto)
         pending, added = ~closed, np.zeros((1, 1))
         if any(self._levels):
             closed, pending, added = self._compared(upto)
@@ -415,28 +476,28 @@ class History:
         levels = np.array(self._levels)[rows]
         return np.where(levels == levels.max(initial=0), seconds, np.nan)
 
-    def closed(self, upto: int | None = None) -> NDArray[np.bool_]:
+    def visible(self, upto: int | None = None) -> NDArray[np.bool_]:
         """Return, trial by trial, whether its scores may be looked at; `upto` as in `known`."""
         n = len(self)
         return self._closed[:n].copy() if upto is None else np.arange(n) < upto
 
-    def means(self, upto: int | None = None) -> Array:
+    def visible_means(self, upto: int | None = None) -> Array:
         """Return the mean score of each trial; NaN if it failed or may not be looked at."""
         means = (self._fold_scores[: len(self)] / self.n_folds).sum(axis=1)
-        return np.where(self.closed(upto), means, np.nan)
+        return np.where(self.visible(upto), means, np.nan)
 
     def _compared(self, upto: int | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Array]:
         """Return the trial of each candidate to go by, what is pending, and what to add."""
-        numbers, first = np.flatnonzero(self.closed(upto)), np.array(self._first)
+        numbers, first = np.flatnonzero(self.visible(upto)), np.array(self._first)
         rows, added = comparable(
-            self.means(upto)[numbers],
+            self.visible_means(upto)[numbers],
             np.array(self._levels)[numbers],
             first[numbers],
             self._units.shape[1] + 2,  # as BOHB asks of a level
         )
         chosen = np.zeros(len(self), dtype=bool)
         chosen[numbers[rows]] = True
-        pending = ~self.closed(upto) & ~np.isin(first, first[numbers])
+        pending = ~self.visible(upto) & ~np.isin(first, first[numbers])
         return chosen, pending, added[:, None]
 
     def chance(self, number: int, upto: int | None = None) -> float:

@@ -173,7 +173,8 @@ class Journal:
 
     def recorded(self, trial: Trial, fold: int, score: Score) -> None:
         """Write what a trial got on a fold."""
-        self._append(scored(trial.number, fold, score), sync=trial.closed)
+        seconds = self._history.seconds if self._history is not None else 0.0
+        self._append(scored(trial.number, fold, score, seconds), sync=trial.closed)
 
     def dropped(self, trial: Trial) -> None:
         """Write that a trial was dropped."""

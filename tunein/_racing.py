@@ -328,14 +328,17 @@ class Agenda:
     ----------
     waiting : deque of (int, int)
         Trial and fold.
+    lookback : int or None
+        As given.
     """
 
     def __init__(self, race: EveryFold, history: History, lookback: int | None) -> None:
         self._race = race
         self._history = history
-        self._lookback = lookback
+        self.lookback = lookback
         self._n_granted: Counter[int] = Counter()
         self.waiting: deque[tuple[int, int]] = deque()
+        self._aside: list[tuple[int, int]] = []
         for trial in history:
             if not trial.closed:
                 self.grant(trial)
@@ -343,9 +346,9 @@ class Agenda:
     def grant(self, trial: Trial) -> None:
         """Queue what the race grants an open trial; drop it if that is nothing."""
         number, upto = trial.number, None
-        if self._lookback is not None:
+        if self.lookback is not None:
             # A record that was begun with more workers may have more open trials than we leave.
-            upto = min(max(number - self._lookback, 0), self._history.n_closed_in_row)
+            upto = min(max(number - self.lookback, 0), self._history.n_closed_in_row)
         folds = self._race.next_folds(self._history, number, upto)
         if not folds:
             self._history.drop(number)
@@ -360,14 +363,20 @@ class Agenda:
         finished by then.
         """
         n, n_closed = len(self._history), self._history.n_closed_in_row
-        if self._lookback is None:
+        if self.lookback is None:
             return self._race.promotion(self._history, None, are_all_in and n_closed == n)
-        least = max(n - self._lookback, 0)
+        least = max(n - self.lookback, 0)
         for upto in range(least, (n_closed if are_all_in else least) + 1):
             found = self._race.promotion(self._history, upto, are_all_in and upto == n)
             if found is not None:
                 return found
         return None
+
+    def keep_only(self, number: int | None) -> None:
+        """Let the folds of trial `number` wait alone; the others are put aside until asked for."""
+        known = [*self.waiting, *self._aside]
+        self.waiting = deque(fold for fold in known if fold[0] == number)
+        self._aside = [fold for fold in known if fold[0] != number]
 
     def record(self, number: int, fold: int, score: Score) -> None:
         """Record a score; once a trial has all that it was granted, see whether it gets more."""

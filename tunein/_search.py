@@ -18,9 +18,10 @@ from sklearn.base import clone, is_classifier
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state, get_tags, indexable
 
+from tunein._cost import SearchCost
 from tunein._dimensions import Array
 from tunein._earlier import Earlier, first_candidates
-from tunein._evaluation import Evaluator, evaluate_fold, failed_fold
+from tunein._evaluation import Evaluator, evaluate_fold, failed_fold, n_trained_on
 from tunein._events import Replay
 from tunein._fingerprint import Fingerprint, Part
 from tunein._halving import Halving, Setup, race_of
@@ -39,6 +40,7 @@ from tunein._sklearn import (
     _warn_or_raise_about_fit_failures,
 )
 from tunein._space import Space
+from tunein._watch import Watch
 from tunein._workers import Evaluation
 
 
@@ -86,6 +88,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         "random_state": ["random_state"],
         "initial_params": [list, tuple, None],
         "racing": [FoldRace, Halving, None],
+        "callbacks": [callable, list, tuple, None],
         "checkpoint": [str, os.PathLike, None],
         "history": [object],  # checked where it is read
         "fit_timeout": [
@@ -112,6 +115,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         return_train_score: bool = False,
         initial_params: list[dict[str, Any]] | None = None,
         racing: FoldRace | Halving | None = None,
+        callbacks: Any = None,
         checkpoint: str | os.PathLike[str] | None = None,
         history: Any = None,
         fit_timeout: float | None = None,
@@ -132,6 +136,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         self.random_state = random_state
         self.initial_params = initial_params
         self.racing = racing
+        self.callbacks = callbacks
         self.checkpoint = checkpoint
         self.history = history
         self.fit_timeout = fit_timeout
@@ -211,7 +216,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             takes no more; in that case, what had finished is kept as after Ctrl-C.
         KeyboardInterrupt
             After Ctrl-C; what had finished is kept in ``cv_results_``, ``best_params_`` and
-            ``history_``.
+            ``history_``, as after an error of one of `callbacks`.
         """
         scorers, refit_metric = self._get_scorers()
         X, y = indexable(X, y)
@@ -225,16 +230,22 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             len(job.space.dimensions),
             self._driving_metric(scorers),
             job.earlier.evidence,
+            job.space,
+            n_trained_on(job.folds),
         )
         history.measured = {name: part.digest for name, part in job.measured.items()}
+        watch = Watch(self.callbacks, history)
         with self._written_down(job, history) as job:
             try:
-                stop_reason = self._run(job, history)
-            except (KeyboardInterrupt, SystemExit, CheckpointError) as interrupt:
-                self._keep_finished(job, history, scorers, refit_metric, type(interrupt).__name__)
+                with history.clock:
+                    stop_reason = self._run(job, history, watch)
+            except BaseException as error:
+                ends = (KeyboardInterrupt, SystemExit, CheckpointError)
+                if isinstance(error, ends) or error is watch.raised:
+                    self._keep_finished(job, history, scorers, refit_metric, type(error).__name__)
                 raise
         self._publish(job, history, stop_reason)
-        self._select(job, history, scorers, refit_metric)
+        self._select(job, [trial for trial in history if trial.run], scorers, refit_metric)
         if self.refit:
             self._refit_best(X, y, routed.estimator.fit, context)
         context.end()
@@ -350,7 +361,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
 
     # ------------------------------------------------------------------ the loop
 
-    def _run(self, job: Job, history: History) -> str:
+    def _run(self, job: Job, history: History, watch: Watch) -> str:
         """Keep the workers busy until there is nothing more to try, and say why it ended."""
         n_folds = len(job.folds)
         if self.verbose > 0:
@@ -366,57 +377,77 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             n_at_once = job.race.n_at_once(n_folds)
             lookback = self._lookback(evaluation.n_workers_asked, n_at_once, job.probe)
             agenda = Agenda(job.race, history, lookback if job.is_seeded else None)
-            stop_reason: str | None = None
-            while True:
-                while evaluator.n_running < evaluator.capacity:
-                    may_open = not (agenda.waiting or stop_reason)
-                    if may_open and self._may_open(job, history, lookback):
-                        proposal = self._next_trial(job, history, agenda, lookback)
-                        if isinstance(proposal, str):
-                            stop_reason = proposal
-                            continue
-                        if proposal is not None:
-                            agenda.grant(history.open(proposal))
-                    if not agenda.waiting:
-                        break
-                    self._submit(job, history, evaluator, *agenda.waiting.popleft())
-                if not evaluator.n_running:
+            watch.check_worker(evaluator.can_abandon)
+            if history.closed:  # of a search that is gone on with
+                watch.ask()
+            while self._hand_in(job, history, watch, evaluator, agenda):
+                with history.clock.waiting():
+                    landed = evaluator.next(watch.patience())
+                if landed is None:
+                    watch.give_up()
+                    evaluator.abandon()
                     break
-                (number, fold), score = evaluator.next()
+                (number, fold), score = landed
+                if not evaluator.leaves_process:
+                    history.clock.cpu_of_folds += score.cpu_time
                 agenda.record(number, fold, score)
+                if history.trials[number].closed:
+                    watch.ask()
         job.context.end_search()
-        if stop_reason:
-            return stop_reason
+        if watch.conclusion:
+            return watch.conclusion
         n_candidates = history.n_candidates
         if n_candidates < self.n_iter or job.space.size == self.n_iter:
             return f"All {n_candidates} points of the search space were tried."
         return f"n_iter={self.n_iter} candidates were tried."
 
-    def _may_open(self, job: Job, history: History, lookback: int) -> bool:
+    def _hand_in(
+        self, job: Job, history: History, watch: Watch, evaluator: Evaluator, agenda: Agenda
+    ) -> bool:
+        """Hand in all that there is room for; tell whether anything is in work."""
+        while evaluator.n_running < evaluator.capacity:
+            opens = not agenda.waiting and self._may_open(job, history, agenda.lookback)
+            if agenda.waiting or (opens and not watch.reason):
+                watch.look_at_clock()
+            if watch.halted:
+                agenda.keep_only(history.first_to_finish)
+            # Time may be over before it began, and there is a first candidate all the same.
+            if opens and not (watch.reason and len(history)):
+                proposal = self._next_trial(job, history, agenda)
+                if isinstance(proposal, str):
+                    watch.stop(proposal)
+                elif proposal is not None:
+                    agenda.grant(history.open(proposal))
+                if proposal is not None:
+                    continue  # thinking takes time, too
+            if not agenda.waiting:
+                break
+            self._submit(job, history, evaluator, *agenda.waiting.popleft())
+        return evaluator.n_running > 0
+
+    def _may_open(self, job: Job, history: History, lookback: int | None) -> bool:
         """Tell whether a trial may be proposed, or more must be known before."""
         if len(history) >= job.n_trials:
             return False
-        return not job.is_seeded or history.n_closed_in_row >= len(history) - lookback
+        return lookback is None or history.n_closed_in_row >= len(history) - lookback
 
-    def _next_trial(
-        self, job: Job, history: History, agenda: Agenda, lookback: int
-    ) -> Proposal | str | None:
+    def _next_trial(self, job: Job, history: History, agenda: Agenda) -> Proposal | str | None:
         """Return a candidate that goes on, or else a new one; None if neither is due for now."""
         i = history.n_candidates
         are_all_in = i >= job.n_candidates
         promoted = agenda.promotion(are_all_in=are_all_in)
         if promoted is not None or are_all_in:
             return promoted
-        proposal = self._propose(job, history, lookback)
+        proposal = self._propose(job, history, agenda.lookback)
         return proposal if isinstance(proposal, str) else job.race.admit(proposal, i)
 
-    def _propose(self, job: Job, history: History, lookback: int) -> Proposal | str:
+    def _propose(self, job: Job, history: History, lookback: int | None) -> Proposal | str:
         """Return the next candidate, or a sentence that says why there should be no more."""
         number = len(history)
         if history.n_candidates < len(job.given):
             return job.given[history.n_candidates]
         rng = np.random.default_rng(np.random.SeedSequence(job.seed, spawn_key=(number,)))
-        known = history.known(max(number - lookback, 0) if job.is_seeded else None)
+        known = history.known(None if lookback is None else max(number - lookback, 0))
         found = self._next_point(job, known, rng)
         if isinstance(found, str):
             return found
@@ -464,16 +495,17 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         self.stop_reason_ = stop_reason
         for name, value in job.race.attributes(history).items():
             setattr(self, name, value)
+        self.search_cost_ = SearchCost.of(history)
 
-    def _select(self, job: Job, history: History, scorers: Any, refit_metric: str) -> None:
+    def _select(self, job: Job, trials: list[Trial], scorers: Any, refit_metric: str) -> None:
         """Set ``cv_results_`` and the best of it, exactly as ``BaseSearchCV`` does."""
-        trials = [trial for trial in history if trial.closed]
         out = fold_results(trials, self.error_score)
         _warn_or_raise_about_fit_failures(out, self.error_score)
         results = self._format_results(
             [trial.params for trial in trials], self.n_splits_, with_stand_ins(trials, out)
         )
-        if any(trial.dropped for trial in trials):
+        partial = not all(trial.complete for trial in trials)
+        if partial:
             blank(results, trials)
         levels = np.array([trial.proposal.level for trial in trials])
         if levels.any():
@@ -491,6 +523,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             self.best_params_ = results["params"][self.best_index_]
         self.scorer_ = getattr(scorers, "_scorers", scorers)
         results.update(self._more_columns(trials))
+        if partial:
+            results["n_splits_run"] = np.array([len(trial.run) for trial in trials])
         self.cv_results_ = results
 
     def _conclude(self, job: Job, history: History) -> None:
@@ -532,7 +566,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         )
         succeeded = any(s is not None and s.error is None for t in history for s in t.scores)
         if n_done and succeeded:
-            self._select(job, history, scorers, refit_metric)
+            closed = [trial for trial in history if trial.closed]
+            self._select(job, closed, scorers, refit_metric)
 
 
 def is_telling(scores: Array) -> bool:

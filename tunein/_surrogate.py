@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from tunein._dimensions import Array
 from tunein._history import Known
 from tunein._math import gp as gaussian
-from tunein._math.acquisition import Acquisition, Feasible, LogEI, Mean
-from tunein._math.scores import Observations, observe
+from tunein._math.acquisition import Acquisition, Feasible, LogEI, Mean, UpperBound, maximise
+from tunein._math.scores import Observations, draw_in, merge_ties, observe
 from tunein._space import Space
 
 # More observations than this are thinned: the cost of a step stays bounded.
@@ -34,6 +35,11 @@ _N_INTEGRATED = 100
 
 # Coordinates up to which that is done: the curvature at the mode costs twice as many evidences.
 _MAX_INTEGRATED_DIMENSIONS = 40
+
+# Of the confidence bounds of the regret: the chance that one is exceeded, and by what the square of
+# their width is divided (both of Makarova et al.); best observed points to look around.
+_DOUBT, _TIGHTENING = 0.1, 5.0
+_N_BEST = 5
 
 # Observations up to which hyperparameters are fitted at every step; then, when 5 % more are there.
 _N_EVERY = 50
@@ -80,6 +86,40 @@ class Belief:
             acquisition = Feasible(improvement, model, middle)
         order = np.argsort(-seen.y, kind="stable")
         return cls(units[order], Mean(improvement.gp), acquisition, note)
+
+
+def most_to_gain(space: Space, known: Known, rng: np.random.Generator) -> float:
+    """Return what the best score may at most be exceeded by, with confidence, in its own unit.
+
+    The upper bound of the regret of Makarova et al. 2022: the highest upper confidence bound of the
+    space less the highest lower one of what was tried. The model is told scores as they are, since
+    a difference of warped ones would mean another at every score; but for the worse half of them,
+    without which one cliff would be taken for the height of all hills. A failure is the worst seen:
+    nothing is to be gained near it.
+
+    Infinite while all scores are the same.
+    """
+    succeeded = np.isfinite(known.scores)
+    worst = known.scores[succeeded].min(initial=math.inf)
+    v = merge_ties(np.where(succeeded, known.scores, worst))
+    if v.min() == v.max():
+        return math.inf
+    kept = _thin(v, rng)
+    v, units = v[kept], known.units[kept]
+    drawn = draw_in(v)
+    spread = float(drawn.std())
+    seen = Observations((drawn - drawn.mean()) / spread, np.ones(len(v)))
+    note = _believe(space, units, seen, None, len(v), rng)
+    model = _posterior(space, units, seen.y, np.array(note["theta"]))
+    # Theirs: a width that holds for all points at all times, less what experience lets it shrink.
+    bounds = len(space.dimensions) * len(known.units) ** 2 * math.pi**2 / (6 * _DOUBT)
+    width = math.sqrt(2 * math.log(bounds) / _TIGHTENING)
+    upper = UpperBound(model, width)
+    best = units[np.argsort(-v, kind="stable")[:_N_BEST]]
+    top = maximise(upper, space, best, frozenset(), rng)
+    highest = upper(space.features(np.concatenate([top[None], units]))).max()
+    assured = UpperBound(model, -width)(model.x).max()
+    return float(highest - assured) * spread
 
 
 def _believe(

@@ -6,9 +6,11 @@ The only module that imports joblib. Nothing here knows what the calls compute.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import queue
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -77,6 +79,7 @@ class Workers:
 
     leaves_process = False
     keeps_time = False
+    can_abandon = True
 
     def __init__(
         self,
@@ -93,6 +96,7 @@ class Workers:
         self.n_workers = n_workers
         self.n_running = 0
         self.capacity = min(capacity, CALLS_PER_WORKER * n_workers)
+        self._is_abandoned = False
         self._waiting: deque[Call] = deque()
         self._sent: dict[int, Call] = {}
         self._jobs: dict[int, Any] = {}
@@ -114,20 +118,30 @@ class Workers:
         self._waiting.append(Call(label, function, kwargs, own))
         self._send_waiting()
 
-    def next(self) -> tuple[Any, Any]:
+    def next(self, timeout: float | None = None) -> tuple[Any, Any] | None:
         """Wait for a worker."""
+        until = math.inf if timeout is None else time.monotonic() + timeout
         while not self._done:
             self._send_waiting()
-            self._hear()
+            left = until - time.monotonic()
+            if not self._hear(max(left, 0.0)) and left <= 0:
+                return None
         self.n_running -= 1
         return self._done.popleft()
+
+    def abandon(self) -> None:
+        """Drop what is running and waiting, at the end."""
+        self._is_abandoned = True
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, exc_type: type[BaseException] | None, *_: Any) -> None:
-        if exc_type is not None:  # what is running and waiting is of no use any more
-            self._backend.abort_everything(ensure_ready=False)
+        if exc_type is not None or self._is_abandoned:
+            self._abort()
+
+    def _abort(self) -> None:
+        self._backend.abort_everything(ensure_ready=False)
 
     def _send_waiting(self) -> None:
         while self._waiting:
@@ -166,11 +180,16 @@ class Workers:
         if error is not None:
             self._news.put((ticket, None, error))
 
-    def _hear(self, timeout: float | None = None) -> None:
-        ticket, out, error = self._news.get(timeout=timeout)
+    def _hear(self, patience: float) -> bool:
+        """Take in the next news; tell whether there were any within so many seconds."""
+        try:
+            ticket, out, error = self._news.get(timeout=min(patience, threading.TIMEOUT_MAX))
+        except queue.Empty:
+            return False
         if ticket in self._sent:  # not if it was told twice
             del self._jobs[ticket]
             self._receive(self._sent.pop(ticket), out, error)
+        return True
 
     def _receive(self, call: Call, out: Any, error: BaseException | None) -> None:
         """Take in what a call came to."""
@@ -308,13 +327,13 @@ class LokyProcesses(MarkedProcesses):
         self._processes: dict[int, Any] = {}
         self._exit_codes: dict[int, int] = {}
 
-    def __exit__(self, exc_type: type[BaseException] | None, *_: Any) -> None:
+    def _abort(self) -> None:
         # Loky's manager thread dies noisily if it meets a call that it has not queued by now.
         deadline = time.monotonic() + _QUEUEING_SECONDS
-        while exc_type and time.monotonic() < deadline and not self._all_queued():
+        while time.monotonic() < deadline and not self._all_queued():
             time.sleep(0.001)
-        was_restarting = self._backend._workers is None
-        super().__exit__(None if was_restarting else exc_type)
+        if self._backend._workers is not None:  # not while the pool is being replaced
+            super()._abort()
 
     def _all_queued(self) -> bool:
         return all(job.running() or job.done() for job in self._jobs.values())
@@ -385,12 +404,12 @@ class ForkedProcesses(MarkedProcesses):
         self._processes: dict[int, Any] = {}
         self._unseen: set[int] = set()
 
-    def _hear(self, timeout: float | None = _WATCHING_SECONDS) -> None:
+    def _hear(self, patience: float) -> bool:
         self._processes |= {process.pid: process for process in list(self._backend._pool._pool)}
-        try:
-            super()._hear(timeout)
-        except queue.Empty:
+        has_heard = super()._hear(min(patience, _WATCHING_SECONDS))
+        if not has_heard:
             self._look_for_dead()
+        return has_heard
 
     def _look_for_dead(self) -> None:
         unseen, self._unseen = self._unseen, set()

@@ -198,6 +198,32 @@ class Mean:
         return np.asarray(mean.mean(axis=0)), np.asarray(slope.mean(axis=0))
 
 
+class UpperBound:
+    """What a point is worth at most, with confidence; the mean over hyperparameters.
+
+    Parameters
+    ----------
+    gp : Posterior
+        With s sets of hyperparameters.
+    width : float
+        How many standard deviations above the mean.
+    """
+
+    def __init__(self, gp: Posterior, width: float) -> None:
+        self._gp, self._width = gp, width
+
+    def __call__(self, x: Array) -> Array:
+        """Return the value at features x of shape (m, g)."""
+        mean, sd = self._gp.predict(x)
+        return np.asarray((mean + self._width * sd).mean(axis=0))
+
+    def gradient(self, x: Array, columns: NDArray[np.intp]) -> tuple[Array, Array]:
+        """Return values (m,) and gradients (m, c) in the numeric `columns` at features x (m, g)."""
+        mean, sd, d_mean, d_sd = self._gp.predict_gradient(x, columns)
+        value, slope = mean + self._width * sd, d_mean + self._width * d_sd
+        return np.asarray(value.mean(axis=0)), np.asarray(slope.mean(axis=0))
+
+
 def _log_mean(logs: Array) -> Array:
     top = logs.max(axis=0)
     return np.asarray(top + np.log(np.exp(logs - top).mean(axis=0)))

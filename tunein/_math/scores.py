@@ -182,6 +182,18 @@ def merge_ties(scores: Array) -> Array:
     return merged
 
 
+def draw_in(v: Array) -> Array:
+    """Return finite scores, shape (n,), those of the worse half nearer to the median.
+
+    The better half keeps its scores, so that a difference there is worth what it was; of how bad
+    the others are, no more is told than a model needs to leave them alone.
+    """
+    middle = float(np.median(v))
+    unit = float(v.max()) - middle or _spread(v)
+    depth = np.minimum(np.log1p(np.maximum(middle - v, 0) / unit), _BOTTOM)
+    return np.where(v < middle, middle - unit * depth, v)
+
+
 def _spread(v: Array) -> float:
     """Return the standard deviation, or one if all are equal."""
     return float(v.std()) if np.ptp(v) > 0 else 1.0
