@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -106,24 +107,22 @@ PROPOSALS = {"random": RandomSearch, "tpe": TPESearchCV, "bayes": BayesSearchCV}
 RULES = {"every": None, "race": FoldRace(), "forgiving": Forgiving()}
 
 
-def within(search_class: type, budget: int) -> type:
-    """Return the search, made to stop when `budget` fits are spent."""
+@dataclass(frozen=True)
+class Budget:
+    """Stops a search when so many fits are spent."""
 
-    class Within(search_class):  # type: ignore[misc]
-        def _propose(self, job: Any, history: Any, lookback: int) -> Any:
-            if sum(len(trial.run) for trial in history) >= budget:
-                return "The fits are spent."
-            return super()._propose(job, history, lookback)
+    n_fits: int
 
-    Within.__init__ = search_class.__init__  # get_params reads its signature
-    return Within
+    def __call__(self, history: Any) -> str | None:
+        spent = sum(len(trial.run) for trial in history)
+        return "The fits are spent." if spent >= self.n_fits else None
 
 
 def run(model: str, data: str, k: int, proposals: str, rule: str, seed: int) -> dict[str, Any]:
     budget = N_ITER * k
     grid = list(MODELS[model][2].values())
     # The seed of the searches is their own; random ones of all rules go through the same points.
-    search = within(PROPOSALS[proposals], budget)(
+    search = PROPOSALS[proposals](
         Replay(model, data),
         {f"p{i}": axis for i, axis in enumerate(grid)},
         n_iter=budget,
@@ -131,6 +130,7 @@ def run(model: str, data: str, k: int, proposals: str, rule: str, seed: int) -> 
         refit=False,
         random_state=seed,
         racing=RULES[rule],
+        callbacks=Budget(budget),
     )
     first = FOLDS[0] if k == FOLDS[1] else 0  # the columns of its folds
     search.fit(np.arange(first, first + k)[:, None])

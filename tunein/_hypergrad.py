@@ -18,6 +18,7 @@ from tunein._docstrings import with_common_sections
 from tunein._families import LOSSES, HyperGradient
 from tunein._halving import Halving
 from tunein._history import History, Known, Trial
+from tunein._loop import Job, Step
 from tunein._math.acquisition import LogEI, maximise
 from tunein._math.design import sobol
 from tunein._math.downhill import has_one_valley, line_step, region_step
@@ -25,7 +26,7 @@ from tunein._math.gp import squared_distances
 from tunein._math.slopes import SlopedGaussianProcess
 from tunein._probe import Differentiable, FoldProbe, descended
 from tunein._racing import FoldRace
-from tunein._search import BaseSequentialSearchCV, Job, is_telling
+from tunein._search import BaseSequentialSearchCV, is_telling
 from tunein._sklearn import IntervalConstraint, OptionsConstraint, on_one_blas_thread
 from tunein._space import Space
 from tunein._surrogate import Belief
@@ -253,9 +254,7 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
 
     # ------------------------------------------------------------------ steps
 
-    def _next_point(
-        self, job: Job, known: Known, rng: np.random.Generator
-    ) -> tuple[Array, Mapping[str, Any] | None] | str:
+    def _next_point(self, job: Job, known: Known, rng: np.random.Generator) -> Step:
         if job.probe is None or not known.hypergradients or known.n_asked < len(job.design):
             return super()._next_point(job, known, rng)
         if known.note is None or "descended" not in known.note:

@@ -1,4 +1,4 @@
-"""The one loop that all searches share: propose, evaluate, record; then results and refit."""
+"""What all searches share: scikit-learn's contract, from `fit` to results and refit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -21,15 +21,16 @@ from sklearn.utils import check_random_state, get_tags, indexable
 from tunein._cost import SearchCost
 from tunein._dimensions import Array
 from tunein._earlier import Earlier, first_candidates
-from tunein._evaluation import Evaluator, evaluate_fold, failed_fold, n_trained_on
+from tunein._evaluation import failed_fold, n_trained_on
 from tunein._events import Replay
 from tunein._fingerprint import Fingerprint, Part
 from tunein._halving import Halving, Setup, race_of
-from tunein._history import Evidence, History, Known, Proposal, Trial
+from tunein._history import Evidence, History, Known, Trial
 from tunein._journal import CheckpointError, Journal
+from tunein._loop import Job, Loop, Step
 from tunein._math.design import sobol
 from tunein._math.scores import merge_ties
-from tunein._racing import Agenda, EveryFold, FoldRace
+from tunein._racing import Agenda, FoldRace
 from tunein._results import blank, fold_results, rank_by_level, with_stand_ins
 from tunein._sklearn import (
     BaseSearchCV,
@@ -42,35 +43,6 @@ from tunein._sklearn import (
 from tunein._space import Space
 from tunein._watch import Watch
 from tunein._workers import Evaluation
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that stays the same from the first fold of a search to the last."""
-
-    fixed: dict[str, Any]  # arguments of evaluate_fold that all folds share
-    folds: list[tuple[Any, Any]]
-    space: Space
-    n_candidates: int
-    given: list[Proposal]  # tried before the method is asked
-    design: Array  # the method's own first points
-    seed: int
-    is_seeded: bool
-    context: SearchContext
-    setup: Setup
-    race: EveryFold
-    measured: dict[str, Part]  # what scores depend on beside candidates and folds
-    earlier: Earlier
-
-    @property
-    def n_trials(self) -> int:
-        """How many trials there will be at most."""
-        return self.race.n_trials(self.n_candidates)
-
-    @property
-    def probe(self) -> Any:
-        """What asks each fit for its hypergradient; None if nobody wants to know."""
-        return self.fixed["probe"]
 
 
 class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
@@ -378,21 +350,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             lookback = self._lookback(evaluation.n_workers_asked, n_at_once, job.probe)
             agenda = Agenda(job.race, history, lookback if job.is_seeded else None)
             watch.check_worker(evaluator.can_abandon)
-            if history.closed:  # of a search that is gone on with
-                watch.ask()
-            while self._hand_in(job, history, watch, evaluator, agenda):
-                with history.clock.waiting():
-                    landed = evaluator.next(watch.patience())
-                if landed is None:
-                    watch.give_up()
-                    evaluator.abandon()
-                    break
-                (number, fold), score = landed
-                if not evaluator.leaves_process:
-                    history.clock.cpu_of_folds += score.cpu_time
-                agenda.record(number, fold, score)
-                if history.trials[number].closed:
-                    watch.ask()
+            Loop(job, history, watch, evaluator, agenda, self._next_point).run()
         job.context.end_search()
         if watch.conclusion:
             return watch.conclusion
@@ -401,62 +359,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             return f"All {n_candidates} points of the search space were tried."
         return f"n_iter={self.n_iter} candidates were tried."
 
-    def _hand_in(
-        self, job: Job, history: History, watch: Watch, evaluator: Evaluator, agenda: Agenda
-    ) -> bool:
-        """Hand in all that there is room for; tell whether anything is in work."""
-        while evaluator.n_running < evaluator.capacity:
-            opens = not agenda.waiting and self._may_open(job, history, agenda.lookback)
-            if agenda.waiting or (opens and not watch.reason):
-                watch.look_at_clock()
-            if watch.halted:
-                agenda.keep_only(history.first_to_finish)
-            # Time may be over before it began, and there is a first candidate all the same.
-            if opens and not (watch.reason and len(history)):
-                proposal = self._next_trial(job, history, agenda)
-                if isinstance(proposal, str):
-                    watch.stop(proposal)
-                elif proposal is not None:
-                    agenda.grant(history.open(proposal))
-                if proposal is not None:
-                    continue  # thinking takes time, too
-            if not agenda.waiting:
-                break
-            self._submit(job, history, evaluator, *agenda.waiting.popleft())
-        return evaluator.n_running > 0
-
-    def _may_open(self, job: Job, history: History, lookback: int | None) -> bool:
-        """Tell whether a trial may be proposed, or more must be known before."""
-        if len(history) >= job.n_trials:
-            return False
-        return lookback is None or history.n_closed_in_row >= len(history) - lookback
-
-    def _next_trial(self, job: Job, history: History, agenda: Agenda) -> Proposal | str | None:
-        """Return a candidate that goes on, or else a new one; None if neither is due for now."""
-        i = history.n_candidates
-        are_all_in = i >= job.n_candidates
-        promoted = agenda.promotion(are_all_in=are_all_in)
-        if promoted is not None or are_all_in:
-            return promoted
-        proposal = self._propose(job, history, agenda.lookback)
-        return proposal if isinstance(proposal, str) else job.race.admit(proposal, i)
-
-    def _propose(self, job: Job, history: History, lookback: int | None) -> Proposal | str:
-        """Return the next candidate, or a sentence that says why there should be no more."""
-        number = len(history)
-        if history.n_candidates < len(job.given):
-            return job.given[history.n_candidates]
-        rng = np.random.default_rng(np.random.SeedSequence(job.seed, spawn_key=(number,)))
-        known = history.known(None if lookback is None else max(number - lookback, 0))
-        found = self._next_point(job, known, rng)
-        if isinstance(found, str):
-            return found
-        unit, note = found
-        return Proposal(unit, job.space.decode(unit), "asked", note)
-
-    def _next_point(
-        self, job: Job, known: Known, rng: np.random.Generator
-    ) -> tuple[Array, Mapping[str, Any] | None] | str:
+    def _next_point(self, job: Job, known: Known, rng: np.random.Generator) -> Step:
         if known.n_asked < len(job.design):
             unit = job.design[known.n_asked]
             if Space.key(unit) not in known.tried:
@@ -464,28 +367,6 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         elif is_telling(known.scores):
             return self._ask(job.space, known, rng)
         return job.space.untried(rng, 1, known.tried)[0], None
-
-    def _submit(
-        self, job: Job, history: History, evaluator: Evaluator, number: int, fold: int
-    ) -> None:
-        train, test = job.folds[fold]
-        n_folds = len(job.folds)
-        proposal = history.trials[number].proposal
-        evaluator.submit(
-            (number, fold),
-            evaluate_fold,
-            {
-                **job.fixed,
-                "train": job.race.rows(proposal, fold, train),
-                "test": test,
-                "split_progress": (fold, n_folds),
-                "candidate_progress": (number, job.n_trials),
-                **job.context.task_arguments(
-                    number * n_folds + fold, leaves_process=evaluator.leaves_process
-                ),
-            },
-            {"parameters": proposal.params},
-        )
 
     # ------------------------------------------------------------------ after the last fit
 
