@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, ParameterGrid
 
 # What a search of this package has beyond those of scikit-learn.
-OWN_ATTRIBUTES = {"history_", "space_", "stop_reason_"}
+OWN_ATTRIBUTES = {"history_", "search_cost_", "space_", "stop_reason_"}
 OF_DESCENT = {"gradient_", "loss_", "loss_is_proxy_"}
 OWN_COLUMNS = {"loss", "grad_norm"}
 
