@@ -512,6 +512,8 @@ INVALID = [
     ("initial_params", [{"cat": 0.5}], r"initial_params\[0\].*\['cat'\].*\['cut'\]"),
     ("initial_params", [{}], r"initial_params\[0\].*\['cut'\]"),
     ("racing", True, "'racing' parameter of .*SearchCV must be .* Got True"),
+    ("callbacks", 3, "'callbacks' parameter of .*SearchCV must be .* Got 3"),
+    ("callbacks", [3], r"callbacks\[0\]=3 is not callable"),
     ("checkpoint", 3, "'checkpoint' parameter of .*SearchCV must be .* Got 3"),
     ("history", 3, "history must be the history_ or cv_results_ .* got 3 of type int"),
     ("history", {"cut": [1]}, "history must be a cv_results_ with the columns 'params' and"),
