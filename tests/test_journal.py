@@ -196,12 +196,12 @@ def test_cut_after_any_byte_a_search_goes_on_as_if_nothing_had_been(path, unsync
 
 def test_a_header_cut_after_any_byte_is_written_again(path, unsynced):
     fingerprint = Fingerprint({"cv": Part.of(5)})
-    with Journal.open(path, fingerprint, 3, (2, None)):
+    with Journal.open(path, fingerprint, 3, (2, None, 0)):
         pass
     data = path.read_bytes()
     for n in range(len(data)):
         path.write_bytes(data[:n])
-        with Journal.open(path, fingerprint, 3, (2, None)) as journal:
+        with Journal.open(path, fingerprint, 3, (2, None, 0)) as journal:
             assert journal.seed == 3
         assert path.read_bytes() == data
 
@@ -470,7 +470,7 @@ def test_a_fitted_search_holds_neither_file_nor_lock(path):
 
 
 def test_a_record_may_be_pickled_while_it_is_written_down(path):
-    with Journal.open(path, Fingerprint({}), 0, (3, None)) as journal:
+    with Journal.open(path, Fingerprint({}), 0, (3, None, 0)) as journal:
         history = run("bayes").history_
         history.follow(journal)
         pickle.loads(pickle.dumps(history)).open(Proposal(np.array([0.5]), {}))
@@ -650,7 +650,8 @@ def test_a_damaged_line_is_named_and_left_as_it_is(number, line, reason, path):
 
 
 HEADER = (
-    b'{"tunein":"journal","format":1,"versions":{},"seed":7,"folds":3,"metric":null,"search":{}}'
+    b'{"tunein":"journal","format":1,"versions":{},"seed":7,"folds":3,"metric":null,"top":0,'
+    b'"search":{}}'
 )
 
 
@@ -750,11 +751,11 @@ def test_a_journal_that_is_being_written_is_left_alone(start, path):
 
 def test_a_second_search_of_this_process_is_kept_out_as_well(path):
     fingerprint = Fingerprint({})
-    first = Journal.open(path, fingerprint, 0, (2, None))
+    first = Journal.open(path, fingerprint, 0, (2, None, 0))
     with pytest.raises(BlockingIOError, match="still running"):
-        Journal.open(path, fingerprint, 0, (2, None))
+        Journal.open(path, fingerprint, 0, (2, None, 0))
     first.close()
-    Journal.open(path, fingerprint, 0, (2, None)).close()
+    Journal.open(path, fingerprint, 0, (2, None, 0)).close()
 
 
 def test_where_nothing_can_be_locked_there_is_a_warning(path, monkeypatch):
@@ -970,3 +971,29 @@ def test_fewer_candidates_than_were_halved_are_refused(tmp_path):
     halved(tmp_path / "run").fit(X)
     with pytest.raises(ValueError, match=r"more candidates than n_iter=3"):
         halved(tmp_path / "run", n_iter=3).fit(X)
+
+
+def test_of_a_halved_search_only_the_top_is_evidence(tmp_path):
+    X = np.arange(8.0)[:, None]
+    halved_before = halved(tmp_path / "run").fit(X)
+    n_at_top = halved_before.n_candidates_[-1]
+    assert n_at_top == 1
+    for earlier in (halved_before.history_, tmp_path / "run"):
+        search = halved(None).set_params(racing=None, history=earlier, n_iter=3).fit(X)
+        evidence = search.history_._evidence
+        assert len(evidence.units) == n_at_top
+        assert evidence.fold_scores.max() == pytest.approx(halved_before.best_score_)
+    rows = halved(None).set_params(racing=None, n_iter=3, history=halved_before.cv_results_)
+    with pytest.warns(UserWarning, match="1 of 1 candidates lie outside the search space"):
+        rows.fit(X)  # n_steps is a parameter there, and not searched here
+
+
+def test_a_halved_search_learns_from_an_earlier_one():
+    X, y = load_diabetes(return_X_y=True)
+    space = {"alpha": loguniform(1e-4, 1e4)}
+    options = {"n_iter": 9, "cv": 3, "random_state": 0, "acquisition": "per_second"}
+    first = TPESearchCV(Ridge(), space, racing=Halving(), **options).fit(X, y)
+    second = BayesSearchCV(Ridge(), space, racing=Halving(), history=first.history_, **options).fit(
+        X, y
+    )
+    assert len(second.history_._evidence.units) == first.n_candidates_[-1]

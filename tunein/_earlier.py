@@ -178,11 +178,12 @@ def _sources(given: Any, space: Space, metric: str | None) -> Iterator[Source]:
 
 
 def _of_history(name: str, history: History) -> Source:
-    closed = [trial for trial in history if trial.closed]
-    known = history.known()
-    first = len(known.units) - len(closed)  # before, there is what that search was given
-    params = [trial.params for trial in closed]
-    return Source(name, params, known.fold_scores[first:], history.measured)
+    trials, fold_scores = history.at_the_top()
+    params = [trial.params for trial in trials]
+    if history.space is not None:  # a resource is no parameter of the candidate
+        names = set(history.space.names)
+        params = [{key: one[key] for key in one if key in names} for one in params]
+    return Source(name, params, fold_scores, history.measured)
 
 
 def _of_results(name: str, results: Mapping[str, Any], metric: str | None) -> Source:
@@ -200,7 +201,9 @@ def _of_results(name: str, results: Mapping[str, Any], metric: str | None) -> So
     fold_scores[~np.isfinite(fold_scores)] = np.nan
     # A candidate that was dropped has no mean that could be compared with others.
     run = np.asarray(results.get("n_splits_run", np.full(len(fold_scores), n_folds)))
-    whole = np.flatnonzero(run == n_folds)
+    # One that had less of a resource than others has none either.
+    resources = np.asarray(results.get("n_resources", np.zeros(len(fold_scores))))
+    whole = np.flatnonzero((run == n_folds) & (resources == resources.max(initial=0)))
     return Source(name, [dict(results["params"][i]) for i in whole], fold_scores[whole], None)
 
 

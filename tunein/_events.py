@@ -11,7 +11,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,9 @@ _LONGEST_ERROR = 20_000
 # Lists in dicts in lists: a method's note has fewer.
 _DEEPEST = 16
 
+# With a factor of two, what goes beyond has no number in 64 bits.
+MOST_LEVELS = 64
+
 Event = dict[str, Any]
 
 
@@ -47,9 +50,10 @@ def opened(number: int, proposal: Proposal) -> Event:
         "unit": [None if np.isnan(u) else float(u) for u in proposal.unit],
         "from": proposal.origin,
     }
+    if proposal.resource is not None:
+        event["level"] = proposal.level
     if proposal.parent is not None:
         event["parent"] = proposal.parent
-        event["level"] = proposal.level
     if proposal.note is not None:
         event["note"] = dict(proposal.note)
     return event
@@ -140,8 +144,9 @@ class Replay:
         Events of trials beyond so many are left out.
     with_train : bool or None
         Whether there are scores on training sets; None if that makes no difference.
-    race : EveryFold
-        At which level trials begin, and go on.
+    race : EveryFold or None
+        At which level trials begin, and go on; None if that is not known, and what lines say of it
+        is good enough.
     """
 
     history: History
@@ -149,7 +154,7 @@ class Replay:
     given: Sequence[Proposal] | None
     n_trials: float
     with_train: bool | None = None
-    race: EveryFold = field(default_factory=EveryFold)
+    race: EveryFold | None = None
 
     def apply(self, event: Event) -> None:
         """Bring in one event."""
@@ -172,15 +177,25 @@ class Replay:
             raise Damage(f"it opens trial {number} where trial {len(self.history)} is next")
         unit, origin = self._unit(event["unit"]), event["from"]
         if origin == "promoted":
-            parent = self._trial(event["parent"])
-            level = whole(event["level"], "a level", len(self.race.levels) - 1)
-            proposal = self.race.promoted(self.history, whole(parent, "a trial"), level)
+            proposal = self._promoted(event)
             if Space.key(proposal.unit) != Space.key(unit):
-                raise Damage(f"trial {number} is at another point than trial {parent}")
+                raise Damage(f"trial {number} is at another point than the one it goes on from")
         else:
             i = self.history.n_candidates
-            proposal = self.race.admit(self._proposal(event, i, unit), i)
+            proposal = self._proposal(event, i, unit)
+            if self.race is None:
+                proposal = replace(proposal, level=_level(event))
+            else:
+                proposal = self.race.admit(proposal, i)
         self.history.open(proposal)
+
+    def _promoted(self, event: Event) -> Proposal:
+        """Return the proposal of a trial that goes on from another one."""
+        parent, level = whole(self._trial(event["parent"]), "a trial"), _level(event)
+        if self.race is None:
+            origin = self.history.trials[parent].proposal
+            return replace(origin, origin="promoted", note=None, parent=parent, level=level)
+        return self.race.promoted(self.history, parent, level)
 
     def _proposal(self, event: Event, i: int, unit: Any) -> Proposal:
         """Return what was proposed as the i-th candidate."""
@@ -235,6 +250,10 @@ class Replay:
             if not self.history.trials[number].run:
                 raise Damage(f"trial {number} is dropped before it has a score")
             self.history.drop(number)
+
+
+def _level(event: Event) -> int:
+    return whole(event.get("level", 0), "a level", MOST_LEVELS - 1)
 
 
 def _read_score(event: Event) -> Score:

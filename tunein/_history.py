@@ -257,6 +257,8 @@ class History:
         All that were opened.
     measured : mapping of str to str or None
         Digests of what its scores were measured with, by name; None if that is not known.
+    top : int
+        The level of trials that have all of the resource.
     n_candidates : int
         How many of them were the first of a new candidate.
     n_asked : int
@@ -283,6 +285,7 @@ class History:
         self.space = space
         self.train_sizes = train_sizes
         self.trials: list[Trial] = []
+        self.top = 0
         self.n_candidates = 0
         self.closed: list[int] = []
         self.clock = Clock()
@@ -450,24 +453,35 @@ class History:
         pending, added = ~closed, np.zeros((1, 1))
         if any(self._levels):
             closed, pending, added = self._compared(upto)
-        fold_scores, run = self._fold_scores[:n][closed] + added, self._run[:n][closed]
-        partial = not run.all()
-        n_run = run.sum(axis=1)
-        if partial:
-            whole = fold_scores[self._whole()[closed]]
-            fold_scores = FoldModel.of(whole).complete(fold_scores, run)
+        fold_scores, n_run = self._completed(closed)
         known = Known(
             units=self._units[:n][closed],
-            fold_scores=fold_scores,
+            fold_scores=fold_scores + added,
             pending=self._units[:n][pending],
             tried=self._tried,
             n_asked=self.n_asked,
             note=self._note,
             hypergradients=self._of_closed(closed) if self._hypergradients else {},
-            n_run=n_run if partial else None,
+            n_run=None if (n_run == self.n_folds).all() else n_run,
             seconds=self._seconds_of(closed),
         )
         return self._evidence.before(known) if self._evidence else known
+
+    def at_the_top(self) -> tuple[list[Trial], Array]:
+        """Return closed trials that had all of the resource, and their scores by fold.
+
+        Scores of folds that were not run are as in `known`.
+        """
+        rows = self.visible() & (np.array(self._levels, dtype=int) == self.top)
+        return [self.trials[i] for i in np.flatnonzero(rows)], self._completed(rows)[0]
+
+    def _completed(self, rows: NDArray[np.bool_]) -> tuple[Array, NDArray[np.intp]]:
+        """Return scores by fold of some trials, missing ones as expected, and how many were run."""
+        n = len(self)
+        scores, run = self._fold_scores[:n][rows], self._run[:n][rows]
+        if not run.all():
+            scores = FoldModel.of(scores[self._whole()[rows]]).complete(scores, run)
+        return scores, run.sum(axis=1)
 
     def _seconds_of(self, rows: NDArray[np.bool_]) -> Array:
         """Return what a fold took of each; NaN where less of a resource was used than of others."""

@@ -20,7 +20,18 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from tunein._events import Damage, Event, Replay, dropped, from_line, opened, scored, to_line, whole
+from tunein._events import (
+    MOST_LEVELS,
+    Damage,
+    Event,
+    Replay,
+    dropped,
+    from_line,
+    opened,
+    scored,
+    to_line,
+    whole,
+)
 from tunein._fingerprint import MEASURED, Fingerprint, Part, points_of, versions
 from tunein._history import History, Score, Trial
 from tunein._space import Space
@@ -69,7 +80,7 @@ class Journal:
         checkpoint: str | os.PathLike[str],
         fingerprint: Fingerprint,
         seed: int,
-        shape: tuple[int, str | None],
+        shape: tuple[int, str | None, int],
     ) -> Self:
         """Open the journal of a search, or begin one.
 
@@ -81,8 +92,8 @@ class Journal:
             Of the search.
         seed : int
             With which the search goes on, unless the journal has another.
-        shape : (int, str or None)
-            Number of folds, and which of several metrics drives the search.
+        shape : (int, str or None, int)
+            Number of folds, which of several metrics drives the search, and its highest level.
 
         Raises
         ------
@@ -104,7 +115,9 @@ class Journal:
 
     # ------------------------------------------------------------------ the header
 
-    def _begin(self, fingerprint: Fingerprint, seed: int, shape: tuple[int, str | None]) -> None:
+    def _begin(
+        self, fingerprint: Fingerprint, seed: int, shape: tuple[int, str | None, int]
+    ) -> None:
         header = {
             "tunein": "journal",
             "format": _FORMAT,
@@ -112,6 +125,7 @@ class Journal:
             "seed": seed,
             "folds": shape[0],
             "metric": shape[1],
+            "top": shape[2],
             "search": {name: [part.text, part.digest] for name, part in fingerprint.parts.items()},
         }
         self.seed = seed
@@ -236,6 +250,7 @@ class _Header:
     seed: int
     folds: int
     metric: str | None
+    top: int
     versions: dict[str, Any]
     parts: dict[str, Part]
 
@@ -254,6 +269,7 @@ class _Header:
                 whole(found["seed"], "'seed'"),
                 whole(found["folds"], "'folds'", _MOST_FOLDS),
                 None if found["metric"] is None else str(found["metric"]),
+                whole(found["top"], "'top'", MOST_LEVELS),
                 dict(found["versions"]),
                 {name: Part(*map(str, part)) for name, part in found["search"].items()},
             )
@@ -284,6 +300,7 @@ def read_journal(checkpoint: str | os.PathLike[str], space: Space, name: str) ->
                 f"history_."
             )
         history = History(header.folds, len(space.dimensions), header.metric)
+        history.top = header.top
         history.measured = {
             part: header.parts[part].digest
             for part in header.parts

@@ -205,6 +205,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             job.space,
             n_trained_on(job.folds),
         )
+        history.top = max(len(job.race.levels) - 1, 0)
         history.measured = {name: part.digest for name, part in job.measured.items()}
         watch = Watch(self.callbacks, history)
         with self._written_down(job, history) as job:
@@ -308,7 +309,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             "levels": job.race.levels,
         }
         fingerprint = Fingerprint.of(self, job.space, drawn, job.measured)
-        shape = len(job.folds), history.metric
+        shape = len(job.folds), history.metric, history.top
         with Journal.open(self.checkpoint, fingerprint, job.seed, shape) as journal:
             if journal.seed != job.seed:
                 job = self._reseeded(job, journal.seed)
