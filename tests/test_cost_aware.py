@@ -13,7 +13,7 @@ from scipy.stats import loguniform, randint, uniform
 from sklearn.base import clone
 from toys import Anything, X
 
-import tunein._search
+import tunein._loop
 from tunein import BayesSearchCV, FoldRace, HyperGradSearchCV, TPESearchCV
 from tunein._cost_aware import cooled, log_seconds, per_second
 from tunein._history import History, Known, Proposal, Score
@@ -46,13 +46,13 @@ def too_fast(params):
 @pytest.fixture
 def reported(monkeypatch):
     """Let fits take, as far as the searches are told, what `seconds_of` says."""
-    evaluate = tunein._search.evaluate_fold
+    evaluate = tunein._loop.evaluate_fold
 
     def timed(*arguments, **named):
         score = evaluate(*arguments, **named)
         return dataclasses.replace(score, fit_time=seconds_of(named["parameters"]), score_time=0.0)
 
-    monkeypatch.setattr(tunein._search, "evaluate_fold", timed)
+    monkeypatch.setattr(tunein._loop, "evaluate_fold", timed)
 
 
 def known_of(space, n, noise=0.0, n_failed=0):
@@ -233,13 +233,13 @@ def test_the_last_candidate_is_chosen_for_its_improvement(search_class):
 def test_without_a_say_of_cost_times_do_not_matter(search_class, monkeypatch):
     """And so a seed makes the candidates the same, whatever the machine does meanwhile."""
     plain = searched(search_class, "improvement", 0, 16).cv_results_["params"]
-    evaluate = tunein._search.evaluate_fold
+    evaluate = tunein._loop.evaluate_fold
 
     def erratic(*arguments, **named):
         score = evaluate(*arguments, **named)
         return dataclasses.replace(score, fit_time=time.perf_counter_ns() % 1000 / 7)
 
-    monkeypatch.setattr(tunein._search, "evaluate_fold", erratic)
+    monkeypatch.setattr(tunein._loop, "evaluate_fold", erratic)
     assert searched(search_class, "improvement", 0, 16).cv_results_["params"] == plain
 
 
