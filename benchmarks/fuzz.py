@@ -147,7 +147,15 @@ def _own_list() -> list[Any]:
 
 def load() -> None:
     """Import what is tested, and what cases are made of; late, so that atheris can watch it."""
-    for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"):
+    for encoding in (
+        "utf-8-sig",
+        "utf-16",
+        "utf-16-le",
+        "utf-16-be",
+        "utf-32",
+        "utf-32-le",
+        "utf-32-be",
+    ):
         b"".decode(encoding)  # json guesses them, and imports what it needs
     global np, stats, tunein, Cutoff, ODDITIES, DEAR, X, Y
     import numpy as np
@@ -567,8 +575,10 @@ def settings(data: bytes) -> None:
             kind(Cutoff(), **values).fit(X, Y)
         except Exception as error:
             files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-            is_theirs = any(file.endswith("_param_validation.py") for file in files)
-            refused(error, own if own and not is_theirs else [""])
+            if any(file.endswith("_param_validation.py") for file in files):
+                refused(error, [""])
+            elif own or f"{os.sep}tunein{os.sep}" in files[-1]:
+                refused(error, [*own, FOLDER] if own else [""])
 
 
 TARGETS = {

@@ -197,11 +197,15 @@ def _of_results(name: str, results: Mapping[str, Any], metric: str | None) -> So
         )
     try:
         return _of_columns(name, results, metric)
-    except (TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"{name} must be a cv_results_ with columns of one length, of dicts in 'params' and "
             f"numbers in the scores ({type(error).__name__}: {error})."
         ) from error
+
+
+# What columns that no search has made may come to.
+_UNREADABLE = (TypeError, ValueError, KeyError, IndexError, OverflowError, MemoryError)
 
 
 def _of_columns(name: str, results: Mapping[str, Any], metric: str) -> Source:

@@ -263,7 +263,10 @@ def _slope(value: Any) -> HyperGradient:
     flat = {name: (_number(at, "flat"), whole(way + 1, "a way") - 1)
             for name, (at, way) in value.get("flat", {}).items()}  # fmt: skip
     gradient = {name: _number(x, "a slope") for name, x in value["gradient"].items()}
-    return HyperGradient(_number(value["loss"], "a loss"), gradient, None, flat)
+    loss = _number(value["loss"], "a loss")
+    if not all(map(math.isfinite, (loss, *gradient.values()))):  # a search keeps no others
+        raise Damage("a loss or a slope is not finite")
+    return HyperGradient(loss, gradient, None, flat)
 
 
 def _scores(value: Any) -> Any:

@@ -202,7 +202,9 @@ class Ladder(EveryFold):
         if n_brackets > len(resources):
             accepted = f"at most {len(resources)}, the number of levels {resources}"
             raise _refusal("brackets", n_brackets, accepted)
-        brackets = _shared_out(n_brackets, len(resources), halving.factor, setup.n_candidates)
+        brackets = _shared_out(
+            n_brackets, len(resources), float(halving.factor), setup.n_candidates
+        )
         return cls(halving.resource, halving.factor, resources, brackets, subsample)
 
     @property
