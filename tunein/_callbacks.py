@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from tunein._history import History
+from tunein._parse import shown
 from tunein._sklearn import on_one_blas_thread
 from tunein._surrogate import most_to_gain
 
@@ -74,8 +76,8 @@ class EarlyStop:
         if n_since < self.patience:
             return None
         return (
-            f"The best mean score, {best:.6g}, was not exceeded by more than {self.tol:g} in "
-            f"{n_since} candidates."
+            f"The best mean score, {best:.6g}, was not exceeded by more than {float(self.tol):g} "
+            f"in {n_since} candidates."
         )
 
     def _check(self, history: History) -> None:
@@ -127,7 +129,7 @@ class TargetScore:
             return None
         number = history.closed[int(there[0])]
         return (
-            f"A mean score of {self.score:g} was asked for, and candidate {number} has "
+            f"A mean score of {float(self.score):g} was asked for, and candidate {number} has "
             f"{history.mean(number):.6g}."
         )
 
@@ -210,7 +212,7 @@ class RegretBound:
         best = _best_complete(history)
         if best is None:
             return None
-        enough = standard_error(history, best) if self.tol is None else self.tol
+        enough = standard_error(history, best) if self.tol is None else float(self.tol)
         left = most_to_gain(history.space, known, np.random.default_rng(n))
         if left >= enough:
             return None
@@ -308,10 +310,12 @@ class TimeLimit:
     @property
     def sentence(self) -> str:
         """What `stop_reason_` says."""
-        return f"The time limit of {self.seconds:g} seconds was over."
+        return f"The time limit of {float(self.seconds):g} seconds was over."
 
     def _check(self, history: History) -> None:
         _require_number(self, "seconds", least=0)
+        if not isinstance(self.abandon, bool | np.bool_):
+            raise ValueError(f"{shown(self)}: abandon={shown(self.abandon)} must be True or False.")
 
 
 def check_settings(callback: Any, history: History) -> None:
@@ -323,11 +327,13 @@ def check_settings(callback: Any, history: History) -> None:
 def _require_whole(callback: Any, name: str) -> None:
     value = getattr(callback, name)
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{callback!r}: {name}={value!r} must be an int of at least 1.")
+        raise ValueError(f"{shown(callback)}: {name}={shown(value)} must be an int of at least 1.")
 
 
 def _require_number(callback: Any, name: str, least: float) -> None:
     value: Any = getattr(callback, name)
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not float(value) >= least:
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    # Whole numbers beyond all floats are compared as they are, and could not be written.
+    if not is_real or not least <= value or sys.float_info.max < abs(value) < math.inf:
         what = "a number" if least == -math.inf else f"a number of at least {least:g}"
-        raise ValueError(f"{callback!r}: {name}={value!r} must be {what}.")
+        raise ValueError(f"{shown(callback)}: {name}={shown(value)} must be {what}.")

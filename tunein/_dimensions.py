@@ -333,6 +333,8 @@ class Steps(Dimension):
     @classmethod
     def between(cls, low: float, high: float, step: float = 1, log: bool = False) -> Steps:
         """Count the steps that fit between two bounds, both included."""
+        if all(isinstance(number, int) for number in (low, high, step)):
+            return cls(low, step, int((high - low) // step) + 1, log, high)
         # The tolerance keeps 0.1, 0.2, 0.3 whole: (0.3 - 0.1) / 0.1 is a little below 2.
         return cls(low, step, math.floor((high - low) / step + 1e-9) + 1, log, high)
 
@@ -347,10 +349,16 @@ class Steps(Dimension):
         whole = isinstance(self.low, int) and isinstance(self.step, int)
         if not is_number(value) or (whole and not isinstance(value, numbers.Integral)):
             return []
-        level = round((float(value) - self.low) / self.step)
-        if not 0 <= level < self.n_levels or not math.isclose(
-            self._value(level), value, rel_tol=1e-12, abs_tol=1e-12 * self.step
-        ):
+        level = (
+            int((value - self.low) // self.step)
+            if whole
+            else (round((float(value) - self.low) / self.step))
+        )
+        if not 0 <= level < self.n_levels:
+            return []
+        own = self._value(level)
+        near = math.isclose(own, value, rel_tol=1e-12, abs_tol=1e-12 * self.step)
+        if own != value if whole else not near:
             return []
         return [float(self.points(np.array([level]))[0])]
 
@@ -509,20 +517,27 @@ def same_value(one: Any, two: Any) -> bool:
 
     Estimators are the same if class and parameters are; truth values are no numbers.
     """
+    try:
+        return _are_same(one, two)
+    except RecursionError:  # what holds itself is the same only if identical
+        return False
+
+
+def _are_same(one: Any, two: Any) -> bool:
     if one is two:
         return True
     if isinstance(one, bool | np.bool_) != isinstance(two, bool | np.bool_):
         return False
     if hasattr(one, "get_params") and not isinstance(one, type):
-        return type(one) is type(two) and same_value(
+        return type(one) is type(two) and _are_same(
             one.get_params(deep=False), two.get_params(deep=False)
         )
     if isinstance(one, np.ndarray) or isinstance(two, np.ndarray):
         return type(one) is type(two) and np.array_equal(one, two)
     if isinstance(one, dict) and isinstance(two, dict):
-        return one.keys() == two.keys() and all(same_value(one[key], two[key]) for key in one)
+        return one.keys() == two.keys() and all(_are_same(one[key], two[key]) for key in one)
     if isinstance(one, list | tuple) and type(one) is type(two):
-        return len(one) == len(two) and all(map(same_value, one, two))
+        return len(one) == len(two) and all(map(_are_same, one, two))
     try:
         return bool(one == two) or bool(one != one and two != two)  # NaN is the same as NaN
     except (

@@ -19,6 +19,7 @@ from tunein._fingerprint import Part
 from tunein._history import Evidence, History, Origin, Proposal
 from tunein._journal import read_journal
 from tunein._math.folds import FoldModel
+from tunein._parse import shown
 from tunein._space import Space
 
 # Candidates of a search on other data that are tried first. What was best there is among the best
@@ -173,7 +174,7 @@ def _sources(given: Any, space: Space, metric: str | None) -> Iterator[Source]:
         else:
             raise TypeError(
                 f"{name} must be the history_ or cv_results_ of a fitted search, or the path of a "
-                f"journal, got {one!r:.100} of type {type(one).__name__}."
+                f"journal, got {shown(one)} of type {type(one).__name__}."
             )
 
 
@@ -195,8 +196,24 @@ def _of_results(name: str, results: Mapping[str, Any], metric: str | None) -> So
             f"{name} must be a cv_results_ with the columns 'params' and {column!r}, got "
             f"{sorted(map(str, results))[:20]}."
         )
+    try:
+        return _of_columns(name, results, metric)
+    except _UNREADABLE as error:
+        raise ValueError(
+            f"{name} must be a cv_results_ with columns of one length, of dicts in 'params' and "
+            f"numbers in the scores ({type(error).__name__}: {error})."
+        ) from error
+
+
+# What columns that no search has made may come to.
+_UNREADABLE = (TypeError, ValueError, KeyError, IndexError, OverflowError, MemoryError)
+
+
+def _of_columns(name: str, results: Mapping[str, Any], metric: str) -> Source:
     n_folds = sum(f"split{i}_test_{metric}" in results for i in range(len(results)))
-    columns = [results[f"split{i}_test_{metric}"] for i in range(n_folds)] or [results[column]]
+    columns = [results[f"split{i}_test_{metric}"] for i in range(n_folds)] or [
+        results[f"mean_test_{metric}"]
+    ]
     fold_scores = np.stack([np.asarray(values, dtype=float) for values in columns], axis=1)
     fold_scores[~np.isfinite(fold_scores)] = np.nan
     # A candidate that was dropped has no mean that could be compared with others.
@@ -224,10 +241,12 @@ def first_candidates(
         where = f"initial_params[{i}]"
         if not isinstance(params, Mapping):
             raise TypeError(
-                f"{where} must be a dict, got {params!r} of type {type(params).__name__}."
+                f"{where} must be a dict, got {shown(params)} of type {type(params).__name__}."
             )
+        if not all(isinstance(name, str) for name in params):
+            raise TypeError(f"{where}={shown(dict(params))}: parameter names are strings.")
         if not any(True for _ in space.encode(params)):
-            raise ValueError(f"{where}={dict(params)!r} {space.explain_absence(params)}")
+            raise ValueError(f"{where}={shown(dict(params))} {space.explain_absence(params)}")
         proposals.extend(_first_free(space, params, proposals, "initial"))
     for params in starts:
         proposals.extend(_first_free(space, params, proposals, "initial"))

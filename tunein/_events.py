@@ -36,6 +36,10 @@ MOST_LEVELS = 64
 Event = dict[str, Any]
 
 
+# What reading a line that no search has written may come to; it may nest as deeply as JSON can.
+_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
+
+
 class Damage(ValueError):
     """A line is not what a search would have written."""
 
@@ -164,10 +168,10 @@ class Replay:
                     bring_in(event)
                 except Damage:
                     raise
-                except (KeyError, TypeError, ValueError, AttributeError) as error:
+                except _UNREADABLE as error:
                     raise Damage(f"{type(error).__name__}: {error}") from error
                 return
-        raise Damage(f"it has none of 'open', 'score' and 'drop', but {sorted(event)[:5]}")
+        raise Damage(f"it has none of 'open', 'score' and 'drop', but {_short(sorted(event)[:5])}")
 
     def _open(self, event: Event) -> None:
         number = whole(event["open"], "the number of a trial")
@@ -201,7 +205,7 @@ class Replay:
         """Return what was proposed as the i-th candidate."""
         origin, note = event["from"], event.get("note")
         if origin not in ("default", "initial", "asked"):
-            raise Damage(f"it says that trial {event['open']} is from {origin!r}")
+            raise Damage(f"it says that trial {event['open']} is from {_short(origin)}")
         if note is not None:
             note = _note(note)
         if origin == "asked" or self.given is None:
@@ -266,7 +270,7 @@ def _read_score(event: Event) -> Score:
         train=_scores(event["train"]) if "train" in event else None,
         fit_time=_number(times[0], "a time"),
         score_time=_number(times[1], "a time"),
-        n_test_samples=whole(event["n"], "'n'"),
+        n_test_samples=whole(event["n"], "'n'", sys.maxsize),
         error=_text(event.get("error")),
         hypergradient=None if slope is None else _slope(slope),
         no_hypergradient=_text(event.get("no_slope")),
@@ -278,7 +282,10 @@ def _slope(value: Any) -> HyperGradient:
     flat = {name: (_number(at, "flat"), whole(way + 1, "a way") - 1)
             for name, (at, way) in value.get("flat", {}).items()}  # fmt: skip
     gradient = {name: _number(x, "a slope") for name, x in value["gradient"].items()}
-    return HyperGradient(_number(value["loss"], "a loss"), gradient, None, flat)
+    loss = _number(value["loss"], "a loss")
+    if not all(map(math.isfinite, (loss, *gradient.values()))):  # a search keeps no others
+        raise Damage("a loss or a slope is not finite")
+    return HyperGradient(loss, gradient, None, flat)
 
 
 def _scores(value: Any) -> Any:
@@ -293,29 +300,33 @@ def _number(value: Any, what: str) -> Any:
         return _NO_NUMBERS[value]
     is_beyond = isinstance(value, int) and abs(value) > sys.float_info.max
     if not isinstance(value, int | float) or is_beyond:
-        raise Damage(f"{what} is no number, but {value!r:.40}")
+        raise Damage(f"{what} is no number, but {_short(value)}")
     return value
 
 
 def _seconds(value: Any, what: str) -> float:
     seconds = float(_number(value, what))
     if not 0 <= seconds < math.inf:
-        raise Damage(f"{what} is no time, but {value!r:.40}")
+        raise Damage(f"{what} is no time, but {_short(value)}")
     return seconds
 
 
 def whole(value: Any, what: str, most: float = math.inf) -> int:
     """Return a number that counts something; `what` is for the error."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise Damage(f"{what} is no whole number from 0 on, but {value!r:.40}")
+        raise Damage(f"{what} is no whole number from 0 on, but {_short(value)}")
     if value > most:
         raise Damage(f"{what} is {value}, more than {most}")
     return value
 
 
+def _short(value: Any) -> str:
+    return f"{value!r:.40}"
+
+
 def _text(value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
-        raise Damage(f"an error is no text, but {value!r:.40}")
+        raise Damage(f"an error is no text, but {_short(value)}")
     return value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,12 +16,17 @@ from numpy.typing import NDArray
 from sklearn.base import is_classifier
 from sklearn.utils.multiclass import type_of_target
 
+from tunein._dimensions import is_number
 from tunein._history import History, Proposal, Trial
+from tunein._parse import shown
 from tunein._racing import EveryFold, FoldRace
 
 # Of each class so many rows are kept in every subsample, or all if there are fewer: with one of
 # them, a split inside the estimator would leave a side without.
 _ROWS_PER_CLASS = 2
+
+# With a smaller factor there would be thousands of levels between two resources.
+_LEAST_FACTOR = 1.01
 
 # The least that is thought sensible for a start, in rows of the data for each fold and class.
 _LEAST_ROWS = 2
@@ -196,7 +202,9 @@ class Ladder(EveryFold):
         if n_brackets > len(resources):
             accepted = f"at most {len(resources)}, the number of levels {resources}"
             raise _refusal("brackets", n_brackets, accepted)
-        brackets = _shared_out(n_brackets, len(resources), halving.factor, setup.n_candidates)
+        brackets = _shared_out(
+            n_brackets, len(resources), float(halving.factor), setup.n_candidates
+        )
         return cls(halving.resource, halving.factor, resources, brackets, subsample)
 
     @property
@@ -393,24 +401,30 @@ def _spread(rows: NDArray[np.intp], codes: NDArray[np.intp]) -> tuple[NDArray[np
 
 
 def _refusal(name: str, value: Any, accepted: str) -> ValueError:
-    return ValueError(f"racing=Halving({name}={value!r}) is not possible: it must be {accepted}.")
+    return ValueError(
+        f"racing=Halving({name}={shown(value)}) is not possible: it must be {accepted}."
+    )
 
 
 def _is_count(value: Any) -> bool:
     is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return is_whole and int(value) >= 1
+    return is_whole and 1 <= int(value) <= sys.maxsize
 
 
 def _check(halving: Halving, setup: Setup) -> None:
     """Refuse what could not be meant, whatever the data."""
     factor = halving.factor
-    if isinstance(factor, bool) or not isinstance(factor, numbers.Real) or not 1 < factor < np.inf:
+    if not is_number(factor) or not factor > 1:
         raise _refusal("factor", factor, "a number above 1")
+    if factor < _LEAST_FACTOR:
+        raise _refusal("factor", factor, f"at least {_LEAST_FACTOR}, or there is no end of levels")
     for name, word in (("min_resources", "auto"), ("max_resources", "auto"), ("brackets", "all")):
         value = getattr(halving, name)
-        if value != word and not _is_count(value):
+        if not _is_count(value) and not (isinstance(value, str) and value == word):
             raise _refusal(name, value, f"{word!r} or an int of at least 1")
     resource = halving.resource
+    if not isinstance(resource, str):
+        raise _refusal("resource", resource, "'n_samples' or a parameter, by its name")
     if resource == "n_samples":
         return
     if resource in setup.names:

@@ -266,7 +266,7 @@ class _Header:
             if found["format"] != _FORMAT:
                 raise NotImplementedError(f"{found['format']!r:.20}")
             return cls(
-                whole(found["seed"], "'seed'"),
+                whole(found["seed"], "'seed'", 2**32 - 1),
                 whole(found["folds"], "'folds'", _MOST_FOLDS),
                 None if found["metric"] is None else str(found["metric"]),
                 whole(found["top"], "'top'", MOST_LEVELS),
@@ -278,7 +278,7 @@ class _Header:
                 f"{path} has format {error}; this version of tunein reads format {_FORMAT}. "
                 f"Update tunein, or give another path."
             ) from error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise _explained(path, 1, f"{type(error).__name__}: {error}") from error
 
 
@@ -288,7 +288,7 @@ def read_journal(checkpoint: str | os.PathLike[str], space: Space, name: str) ->
     `name` is for the error if it is of another one.
     """
     path = os.fsdecode(checkpoint)
-    with open(path, "rb") as file:
+    with _to_read(path, name) as file:
         header = _Header.read(next(_lines(file), b""), path)
         if header is None:
             return History(1, len(space.dimensions))
@@ -343,6 +343,24 @@ def _explained(path: str, number: int, reason: str) -> ValueError:
 # --------------------------------------------------------------------- the file system
 
 
+def _to_read(path: str, name: str) -> BinaryIO:
+    """Open a journal that is only read."""
+    try:
+        if stat.S_ISREG(os.stat(path).st_mode) or os.path.isdir(path):
+            return open(path, "rb")
+        raise ValueError("it is no regular file")  # to open a pipe is to wait for its writer
+    except OSError as error:
+        raise type(error)(
+            error.errno, f"{name} cannot be opened: {error.strerror}", path
+        ) from error
+    except ValueError as error:
+        raise _no_path(name, path, error) from error
+
+
+def _no_path(name: str, path: str, error: ValueError) -> ValueError:
+    return ValueError(f"{name}={path!r} cannot be the path of a file: {error}.")
+
+
 def _opened(path: str) -> int:
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
@@ -355,6 +373,8 @@ def _opened(path: str) -> int:
         raise type(error)(
             error.errno, f"checkpoint cannot be opened: {error.strerror}. {remedy}", path
         ) from error
+    except ValueError as error:  # a character that no path has
+        raise _no_path("checkpoint", path, error) from error
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
         raise ValueError(f"checkpoint={path!r} is no regular file. Give the path of one.")

@@ -35,12 +35,28 @@ _EMPIRICAL_DRAWS = 1024
 # Combinations of swapped steps under which a parameter is looked for before it is refused.
 _MAX_SETTINGS = 1000
 
-# Above this many whole numbers a discrete distribution is read at its quantiles only.
-_MAX_TABLE = 100_000
+# Above this many whole numbers a discrete distribution is read at its quantiles only, and so many
+# of them: scipy looks for each by itself if the distribution has no formula for it.
+_MAX_TABLE, _MAX_QUANTILES = 100_000, 1_000
+
+# Bounds of whole numbers, beyond which their distances and ratios are no floats.
+_LARGEST = 1e300
+
+# Characters of a value that an error shows.
+_LONGEST_SHOWN = 300
 
 
 class _Refusal(ValueError):
     """An error that names the parameter already."""
+
+
+def shown(value: Any) -> str:
+    """Return what an error says of a value, whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:  # of a foreign __repr__, or a number of thousands of digits
+        text = f"an object of type {type(value).__name__}"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def parse_dimension(value: Any, where: str) -> Dimension:
@@ -121,12 +137,20 @@ def parse_space(param_distributions: Any, estimator: Any = None) -> Tree:
     TypeError, ValueError
         Naming the parameter and the remedy.
     """
-    name = "param_distributions"
+    try:
+        return _parse_tree(param_distributions, "param_distributions", estimator)
+    except RecursionError:
+        raise ValueError(
+            "param_distributions: the choices are nested too deeply, or hold themselves."
+        ) from None
+
+
+def _parse_tree(param_distributions: Any, name: str, estimator: Any) -> Tree:
     if isinstance(param_distributions, Mapping):
         return _parse_dict(param_distributions, name, {}, estimator)
     if not isinstance(param_distributions, list):
         raise TypeError(
-            f"{name} must be a dict or a list of dicts, got {param_distributions!r} of type "
+            f"{name} must be a dict or a list of dicts, got {shown(param_distributions)} of type "
             f"{type(param_distributions).__name__}."
         )
     if not param_distributions:
@@ -143,10 +167,12 @@ def parse_space(param_distributions: Any, estimator: Any = None) -> Tree:
 def _parse_dict(given: Any, where: str, outer: dict[str, Dimension], estimator: Any) -> Tree:
     """Parse one dict, whose parameters come on top of those of `outer`."""
     if not isinstance(given, Mapping):
-        raise TypeError(f"{where} must be a dict, got {given!r} of type {type(given).__name__}.")
+        raise TypeError(
+            f"{where} must be a dict, got {shown(given)} of type {type(given).__name__}."
+        )
     for parameter in given:
         if not isinstance(parameter, str):
-            raise TypeError(f"{where} has the key {parameter!r}; parameter names are strings.")
+            raise TypeError(f"{where} has the key {shown(parameter)}; parameter names are strings.")
         if parameter in outer:
             raise ValueError(
                 f"{where}[{parameter!r}]: {parameter!r} is a parameter of the dict around this "
@@ -186,7 +212,7 @@ def _options(value: Choice, where: str) -> Levels:
             raise TypeError(
                 f"{where}: option {i} of a Choice must be a pair of a value and a dict of the "
                 f"parameters that come with it, as ('rbf', {{'gamma': [0.1, 1]}}) or "
-                f"('linear', {{}}), got {option!r}."
+                f"('linear', {{}}), got {shown(option)}."
             )
     return Levels(_listed([option for option, _ in options], where))
 
@@ -310,6 +336,11 @@ def _parse_integer(value: Integer, where: str) -> Dimension:
                 f"{where}: {value} needs whole numbers, got {field}={number!r}. "
                 f"Use Real, or a list of the values."
             )
+        if abs(number) > _LARGEST:
+            raise ValueError(
+                f"{where}: {shown(value)} needs numbers up to {_LARGEST:g}, got "
+                f"{field}={shown(number)}."
+            )
     if value.step < 1:
         raise ValueError(f"{where}: {value} needs step >= 1, got step={value.step!r}.")
     return Steps.between(int(value.low), int(value.high), int(value.step), value.log)
@@ -321,9 +352,10 @@ def _check_bounds(value: Real | Integer, where: str) -> None:
         number = getattr(value, field)
         if not is_number(number):
             raise TypeError(
-                f"{where}: {value} needs finite numbers, got {field}={number!r} of type "
-                f"{type(number).__name__}."
+                f"{where}: {shown(value)} needs finite numbers, got {field}={shown(number)} of "
+                f"type {type(number).__name__}."
             )
+    _check_flag(value, "log", where)
     if value.low >= value.high:
         raise ValueError(
             f"{where}: {value} needs low < high, got low={value.low!r} and high={value.high!r}. "
@@ -335,17 +367,44 @@ def _check_bounds(value: Real | Integer, where: str) -> None:
             f"{where}: {value} needs low > 0, got low={value.low!r}. "
             f"Use low={remedy}, or log=False."
         )
+    start, end = float(value.low), float(value.high)
+    are_close = math.log(start) >= math.log(end) if value.log else start / 2 >= end / 2
+    # Only an Integer that is not logarithmic is counted without rounding.
+    if are_close and (isinstance(value, Real) or value.log):
+        raise ValueError(
+            f"{where}: {shown(value)} has bounds that differ by rounding alone. Use a list."
+        )
+
+
+def _check_flag(value: Real | Integer | Categorical, field: str, where: str) -> None:
+    flag = getattr(value, field)
+    if not isinstance(flag, int | np.bool_):
+        raise TypeError(
+            f"{where}: {shown(value)} needs {field}=True or {field}=False, got {shown(flag)} of "
+            f"type {type(flag).__name__}."
+        )
 
 
 def _parse_categorical(value: Categorical, where: str) -> Dimension:
+    _check_flag(value, "ordered", where)
     return Levels(_listed(value.choices, where), ordered=bool(value.ordered))
 
 
 def _parse_choices(value: Any, where: str) -> Dimension:
+    if isinstance(value, range) and abs(value.stop - value.start) > _MAX_TABLE * abs(value.step):
+        return _parse_range(value, where)
     choices = _listed(value, where)
     if all(is_number(choice) for choice in choices):
         return Levels.sorted_numbers(choices)
     return Levels(choices)
+
+
+def _parse_range(value: range, where: str) -> Dimension:
+    """Parse a range that is too long for a table; it has the same cells."""
+    if not value:
+        raise ValueError(f"{where}: no choices in {shown(value)}. Give at least one value.")
+    low, high = sorted((value[0], value[-1]))
+    return parse_dimension(Integer(low, high, step=abs(value.step)), where)
 
 
 def _listed(choices: Any, where: str) -> list[Any]:
@@ -355,11 +414,11 @@ def _listed(choices: Any, where: str) -> list[Any]:
     if isinstance(choices, str | bytes) or not is_sequence:
         raise TypeError(
             f"{where}: expected a list, tuple or array of choices, or a distribution, got "
-            f"{choices!r} of type {type(choices).__name__}. A single value goes into a list, "
-            f"[{choices!r}]."
+            f"{shown(choices)} of type {type(choices).__name__}. A single value goes into a list, "
+            f"[{shown(choices)}]."
         )
     if len(choices) == 0:
-        raise ValueError(f"{where}: no choices in {choices!r}. Give at least one value.")
+        raise ValueError(f"{where}: no choices in {shown(choices)}. Give at least one value.")
     if any(isinstance(choice, Choice) for choice in choices):
         raise TypeError(
             f"{where}: a Choice among the values of another; it stands for a parameter by itself, "
@@ -410,10 +469,11 @@ def _parse_discrete(distribution: Any, where: str, low: float, high: float) -> D
                 f"{where}: the distribution has no finite quantiles between {_TAIL} and "
                 f"{1 - _TAIL}. Use one with bounds, as scipy.stats.randint."
             )
-        values = first + np.arange(last - first + 1)
-        if len(values) > _MAX_TABLE:
+        if last - first < _MAX_TABLE:
+            values = first + np.arange(last - first + 1)
+        else:
             finite = False
-            values = np.unique(distribution.ppf((np.arange(_MAX_TABLE) + 0.5) / _MAX_TABLE))
+            values = np.unique(distribution.ppf((np.arange(_MAX_QUANTILES) + 0.5) / _MAX_QUANTILES))
     weights = np.asarray(distribution.pmf(values), dtype=float)
     values, weights = values[weights > 0], weights[weights > 0]
     whole = bool(np.all(values == np.floor(values)))
@@ -428,8 +488,13 @@ def _parse_sampler(sampler: Any, where: str) -> Dimension:
         draws = [sampler.rvs(random_state=rng) for _ in range(_EMPIRICAL_DRAWS)]
     except TypeError as error:
         raise TypeError(
-            f"{where}: {sampler!r} of type {type(sampler).__name__} could not be drawn from with "
-            f"rvs(random_state=...): {error}."
+            f"{where}: {shown(sampler)} of type {type(sampler).__name__} could not be drawn from "
+            f"with rvs(random_state=...): {error}."
+        ) from error
+    except Exception as error:  # of a foreign rvs
+        raise ValueError(
+            f"{where}: {shown(sampler)} of type {type(sampler).__name__} could not be drawn from: "
+            f"{type(error).__name__}: {error}."
         ) from error
     counts = Counter(map(_identity, draws))
     values = list({_identity(draw): draw for draw in draws}.values())

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tunein._history import History, Proposal, Score, Trial
+from tunein._parse import shown
 
 
 class EveryFold:
@@ -253,7 +254,7 @@ class FoldRace(EveryFold):
         """Raise if a parameter is invalid."""
         if not (isinstance(self.risk, numbers.Real) and 0 < self.risk < 1):
             raise ValueError(
-                f"racing=FoldRace(risk={self.risk!r}): risk must be a number between 0 and 1, "
+                f"racing=FoldRace(risk={shown(self.risk)}): risk must be a number between 0 and 1, "
                 f"both excluded."
             )
 

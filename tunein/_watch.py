@@ -7,6 +7,7 @@ from typing import Any
 
 from tunein._callbacks import TimeLimit, check_settings
 from tunein._history import History
+from tunein._parse import shown
 
 
 class Watch:
@@ -100,8 +101,8 @@ def _named(callbacks: Any) -> dict[str, Any]:
     if callbacks is None:
         return {}
     if isinstance(callbacks, Sequence):
-        return {f"callbacks[{i}]={one!r}": one for i, one in enumerate(callbacks)}
-    return {f"callbacks={callbacks!r}": callbacks}
+        return {f"callbacks[{i}]={shown(one)}": one for i, one in enumerate(callbacks)}
+    return {f"callbacks={shown(callbacks)}": callbacks}
 
 
 def _check_callback(name: str, callback: Any, history: History) -> None:
@@ -117,6 +118,6 @@ def _answer(name: str, callback: Any, history: History) -> str | None:
     if answer is None or (isinstance(answer, str) and answer):
         return answer
     raise TypeError(
-        f"{name} returned {answer!r} of type {type(answer).__name__}. It must return None to go "
-        f"on, or a sentence (str) that says why to stop."
+        f"{name} returned {shown(answer)} of type {type(answer).__name__}. It must return None to "
+        f"go on, or a sentence (str) that says why to stop."
     )

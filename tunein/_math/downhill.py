@@ -155,6 +155,8 @@ def _cubic(a: float, b: float, z: Array, g: Array) -> tuple[float, float]:
     rise = z[1] - z[0]
     c2 = 3 * rise - h * (2 * g[0] + g[1])
     c3 = h * (g[0] + g[1]) - 2 * rise
+    if not math.isfinite(abs(c2) + abs(c3)):  # slopes so steep tell nothing of what is between
+        return math.inf, a
     roots = np.roots([3 * c3, 2 * c2, h * g[0]]) if abs(c3) + abs(c2) > 0 else np.empty(0)
     t = np.real(roots[np.abs(np.imag(roots)) < 1e-12])
     t = np.clip(t[(t > 0) & (t < 1)], _INSIDE, 1 - _INSIDE)
