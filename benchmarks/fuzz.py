@@ -15,6 +15,7 @@ What was counted is appended to ``results/fuzz.csv``.
 from __future__ import annotations
 
 import argparse
+import codecs
 import contextlib
 import csv
 import importlib.util
@@ -156,7 +157,7 @@ def load() -> None:
         "utf-32-le",
         "utf-32-be",
     ):
-        b"".decode(encoding)  # json guesses them, and imports what it needs
+        codecs.lookup(encoding)  # json guesses them, and imports what it needs
     global np, stats, tunein, Cutoff, ODDITIES, DEAR, X, Y
     import numpy as np
     from scipy import stats
