@@ -33,10 +33,10 @@ from typing import Any
 import numpy as np
 from racing_tables import FOLDS, MODELS, RESULTS, TASKS
 from report import markdown
-from sklearn.base import BaseEstimator
-from sklearn.model_selection import KFold
+from tables import Replayed, Table, folds
 
 from tunein import BayesSearchCV, FoldRace, TPESearchCV
+from tunein._racing import EveryFold
 from tunein._search import BaseSequentialSearchCV
 
 RUNS = Path(__file__).parent / "results" / "racing.jsonl"
@@ -46,36 +46,14 @@ N_BOOTSTRAP = 2000
 
 
 @cache
-def table_of(model: str, data: str) -> np.ndarray:
-    """Return the scores by candidate: each of 5 folds, each of 10, and on rows held out."""
-    scores = np.load(RESULTS / f"{model}-{data}.npz")["scores"]
-    return scores.astype(float).reshape([len(v) for v in MODELS[model][2].values()] + [-1])
-
-
-class Replay(BaseEstimator):
-    """Looks up what a candidate scores; its parameters are those of the grid, in order."""
-
-    def __init__(
-        self, model: str = "", data: str = "", p0: Any = 0, p1: Any = 0, p2: Any = 0, p3: Any = 0
-    ) -> None:
-        self.model = model
-        self.data = data
-        self.p0 = p0
-        self.p1 = p1
-        self.p2 = p2
-        self.p3 = p3
-
-    def scores(self) -> np.ndarray:
-        grid = MODELS[self.model][2].values()
-        values = (self.p0, self.p1, self.p2, self.p3)
-        where = [list(axis).index(value) for axis, value in zip(grid, values, strict=False)]
-        return table_of(self.model, self.data)[tuple(where)]
-
-    def fit(self, X: Any, y: Any = None) -> Replay:
-        return self
-
-    def score(self, X: Any, y: Any = None) -> float:
-        return float(self.scores()[int(X[0, 0])])
+def table_of(model: str, data: str, k: int) -> tuple[Table, np.ndarray]:
+    """Return the scores of k folds, and those on the rows held out, of the same candidates."""
+    scores = np.load(RESULTS / f"{model}-{data}.npz")["scores"].astype(float)
+    first = sum(FOLDS[: FOLDS.index(k)])
+    own = scores[:, first : first + k]
+    # Searches go by the order of names: so it is that of the grid.
+    space = {f"p{i}": values for i, values in enumerate(MODELS[model][2].values())}
+    return Table(f"{model}-{data}", space, own, np.zeros_like(own)), scores[:, -1]
 
 
 class RandomSearch(BaseSequentialSearchCV):
@@ -93,7 +71,7 @@ class Forgiving(FoldRace):
 
     def next_folds(self, history: Any, number: int, upto: int | None) -> list[int]:
         trial = history.trials[number]
-        missing = [fold for fold, score in enumerate(trial.scores) if score is None]
+        missing = EveryFold.next_folds(self, history, number, upto)
         rivals = [other for other in history if other.complete]
         if trial.run and rivals:
             worst = [[score.test for score in other.scores] for other in rivals]
@@ -120,20 +98,19 @@ class Budget:
 
 def run(model: str, data: str, k: int, proposals: str, rule: str, seed: int) -> dict[str, Any]:
     budget = N_ITER * k
-    grid = list(MODELS[model][2].values())
+    table, held_out = table_of(model, data, k)
+    cv, (X, y) = folds(table)
     # The seed of the searches is their own; random ones of all rules go through the same points.
     search = PROPOSALS[proposals](
-        Replay(model, data),
-        {f"p{i}": axis for i, axis in enumerate(grid)},
+        Replayed(table),
+        table.space,
         n_iter=budget,
-        cv=KFold(k),
+        cv=cv,
         refit=False,
         random_state=seed,
         racing=RULES[rule],
         callbacks=Budget(budget),
-    )
-    first = FOLDS[0] if k == FOLDS[1] else 0  # the columns of its folds
-    search.fit(np.arange(first, first + k)[:, None])
+    ).fit(X, y)
     spent, best, rises = 0, -np.inf, []
     for trial in search.history_:
         spent += len(trial.run)
@@ -143,10 +120,14 @@ def run(model: str, data: str, k: int, proposals: str, rule: str, seed: int) -> 
         if mean > best:
             best, chosen = mean, trial.params
             rises.append([spent, round(mean, 7)])
-    held_out = float(Replay(model, data, **chosen).scores()[-1])
     key = {"model": model, "data": data, "k": k, "proposals": proposals, "rule": rule, "seed": seed}
     n_tried = sum(1 for _ in search.history_)
-    return {**key, "rises": rises, "held_out": round(held_out, 6), "n": n_tried}
+    return {
+        **key,
+        "rises": rises,
+        "held_out": round(float(held_out[table.row(chosen)]), 6),
+        "n": n_tried,
+    }
 
 
 def jobs() -> list[tuple]:
@@ -180,7 +161,7 @@ def speed_up(every: dict[str, Any], other: dict[str, Any]) -> float:
 def rows_of_report(rows: list[dict[str, Any]]) -> list[list[str]]:
     """Return a table: by proposals, folds and rule."""
     by_key = {key_of(row): row for row in rows}
-    spread = {task: float(table_of(*task)[..., -1].std()) for task in TASKS}
+    spread = {task: float(table_of(*task, FOLDS[0])[1].std()) for task in TASKS}
     gains: dict[tuple, dict[tuple, list]] = defaultdict(lambda: defaultdict(list))
     for key, row in by_key.items():
         model, data, k, proposals, rule, seed = key

@@ -115,16 +115,16 @@ def folds(table: Table) -> tuple[Any, tuple[np.ndarray, np.ndarray]]:
 @contextlib.contextmanager
 def reported(table: Table) -> Iterator[None]:
     """Let searches of ours be told the stored seconds of each fold as those of its fit."""
-    import tunein._search
+    import tunein._loop
 
-    evaluate = tunein._search.evaluate_fold
+    evaluate = tunein._loop.evaluate_fold
 
     def timed(*arguments: Any, **named: Any) -> Any:
         score = evaluate(*arguments, **named)
         row, fold = table.row(named["parameters"]), int(named["test"][0])
         return replace(score, fit_time=float(table.seconds[row, fold]), score_time=0.0)
 
-    with mock.patch("tunein._search.evaluate_fold", timed):
+    with mock.patch("tunein._loop.evaluate_fold", timed):
         yield
 
 

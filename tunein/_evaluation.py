@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-import numpy as np
 from sklearn.base import clone
 
 from tunein._clock import metered
@@ -94,12 +93,6 @@ def failed_fold(
     failed = error_scores(scorer, error_score)
     text = "".join(traceback.format_exception(error))
     return Score(failed, failed if return_train_score else None, 0.0, 0.0, len(test), text)
-
-
-def n_trained_on(folds: list[tuple[Any, Any]]) -> tuple[int, ...]:
-    """Return how many samples each fold is trained on; a splitter may give places, or a mask."""
-    chosen = [np.asarray(train) for train, _ in folds]
-    return tuple(int(c.sum()) if c.dtype == bool else len(c) for c in chosen)
 
 
 class Probe(Protocol):

@@ -9,6 +9,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -152,6 +153,12 @@ class Setup:
     y: Any
     n_candidates: int
     seed: int
+
+    @cached_property
+    def trained_on(self) -> list[NDArray[np.intp]]:
+        """The places of each fold's training rows; a splitter may give those, or a mask."""
+        chosen = [np.asarray(train) for train, _ in self.folds]
+        return [np.flatnonzero(rows) if rows.dtype == bool else rows for rows in chosen]
 
 
 def race_of(racing: FoldRace | Halving | None, setup: Setup) -> EveryFold:
@@ -344,9 +351,7 @@ class Subsample:
         """Draw an order of the rows of each fold."""
         codes = _classes(setup)
         orders, n_required = [], []
-        for fold, (train, _) in enumerate(setup.folds):
-            rows = np.asarray(train)
-            rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        for fold, rows in enumerate(setup.trained_on):
             # Trial k draws from (k,), and the first points from none: this is apart from both.
             rng = np.random.default_rng(np.random.SeedSequence(setup.seed, spawn_key=(fold, 0)))
             order, n = _spread(rng.permutation(rows), codes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -41,7 +42,7 @@ class Job:
     measured: dict[str, Part]  # what scores depend on beside candidates and folds
     earlier: Earlier
 
-    @property
+    @cached_property
     def n_trials(self) -> int:
         """How many trials there will be at most."""
         return self.race.n_trials(self.n_candidates)
@@ -130,10 +131,11 @@ class Loop:
 
     def _may_open(self) -> bool:
         """Tell whether a trial may be proposed, or more must be known before."""
-        n, lookback = len(self._history), self._agenda.lookback
+        n = len(self._history)
         if n >= self._job.n_trials:
             return False
-        return lookback is None or self._history.n_closed_in_row >= n - lookback
+        upto = self._agenda.upto(n)
+        return upto is None or self._history.n_closed_in_row >= upto
 
     def _open(self) -> bool:
         """Open a trial, or take down why there are no more; tell whether there was either."""
@@ -156,12 +158,12 @@ class Loop:
 
     def _propose(self) -> Proposal | str:
         """Return the next candidate, or a sentence that says why there should be no more."""
-        job, history, lookback = self._job, self._history, self._agenda.lookback
+        job, history = self._job, self._history
         number = len(history)
         if history.n_candidates < len(job.given):
             return job.given[history.n_candidates]
         rng = np.random.default_rng(np.random.SeedSequence(job.seed, spawn_key=(number,)))
-        known = history.known(None if lookback is None else max(number - lookback, 0))
+        known = history.known(self._agenda.upto(number))
         found = self._next_point(job, known, rng)
         if isinstance(found, str):
             return found

@@ -329,14 +329,12 @@ class Agenda:
     ----------
     waiting : deque of (int, int)
         Trial and fold.
-    lookback : int or None
-        As given.
     """
 
     def __init__(self, race: EveryFold, history: History, lookback: int | None) -> None:
         self._race = race
         self._history = history
-        self.lookback = lookback
+        self._lookback = lookback
         self._n_granted: Counter[int] = Counter()
         self.waiting: deque[tuple[int, int]] = deque()
         self._aside: list[tuple[int, int]] = []
@@ -344,12 +342,16 @@ class Agenda:
             if not trial.closed:
                 self.grant(trial)
 
+    def upto(self, number: int) -> int | None:
+        """Return how many of the first trials trial `number` goes by; None for all closed ones."""
+        return None if self._lookback is None else max(number - self._lookback, 0)
+
     def grant(self, trial: Trial) -> None:
         """Queue what the race grants an open trial; drop it if that is nothing."""
-        number, upto = trial.number, None
-        if self.lookback is not None:
+        number, upto = trial.number, self.upto(trial.number)
+        if upto is not None:
             # A record that was begun with more workers may have more open trials than we leave.
-            upto = min(max(number - self.lookback, 0), self._history.n_closed_in_row)
+            upto = min(upto, self._history.n_closed_in_row)
         folds = self._race.next_folds(self._history, number, upto)
         if not folds:
             self._history.drop(number)
@@ -364,9 +366,9 @@ class Agenda:
         finished by then.
         """
         n, n_closed = len(self._history), self._history.n_closed_in_row
-        if self.lookback is None:
+        least = self.upto(n)
+        if least is None:
             return self._race.promotion(self._history, None, are_all_in and n_closed == n)
-        least = max(n - self.lookback, 0)
         for upto in range(least, (n_closed if are_all_in else least) + 1):
             found = self._race.promotion(self._history, upto, are_all_in and upto == n)
             if found is not None:

@@ -36,18 +36,13 @@ def with_stand_ins(trials: list[Trial], out: list[dict[str, Any]]) -> list[dict[
 
 
 def blank(results: dict[str, Any], trials: list[Trial]) -> None:
-    """Make scores that were not run NaN, with means, the last ranks, and times of folds run."""
+    """Make scores that were not run NaN, with their means, and times means over folds run."""
     run = np.array([[score is not None for score in trial.scores] for trial in trials])
     dropped = ~run.all(axis=1)
     for name, column in results.items():
         if match := _SCORES.match(name):
             split = match[1].removeprefix("split")
             column[~run[:, int(split)] if split.isdigit() else dropped] = np.nan
-    for name in [name for name in results if name.startswith("rank_test_")]:
-        means = results[name.replace("rank", "mean", 1)]
-        last = np.nanmin(means, initial=np.inf) - 1
-        ranks = rankdata(-np.where(np.isnan(means), last, means), method="min")
-        results[name] = ranks.astype(np.int32)
     for name in ("fit_time", "score_time"):
         times = np.array(
             [[getattr(score, name, np.nan) for score in trial.scores] for trial in trials]

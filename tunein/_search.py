@@ -21,7 +21,7 @@ from sklearn.utils import check_random_state, get_tags, indexable
 from tunein._cost import SearchCost
 from tunein._dimensions import Array
 from tunein._earlier import Earlier, first_candidates
-from tunein._evaluation import failed_fold, n_trained_on
+from tunein._evaluation import failed_fold
 from tunein._events import Replay
 from tunein._fingerprint import Fingerprint, Part
 from tunein._halving import Halving, Setup, race_of
@@ -203,7 +203,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             self._driving_metric(scorers),
             job.earlier.evidence,
             job.space,
-            n_trained_on(job.folds),
+            tuple(len(rows) for rows in job.setup.trained_on),
         )
         history.top = max(len(job.race.levels) - 1, 0)
         history.measured = {name: part.digest for name, part in job.measured.items()}
@@ -353,8 +353,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             watch.check_worker(evaluator.can_abandon)
             Loop(job, history, watch, evaluator, agenda, self._next_point).run()
         job.context.end_search()
-        if watch.conclusion:
-            return watch.conclusion
+        if conclusion := watch.conclusion:
+            return conclusion
         n_candidates = history.n_candidates
         if n_candidates < self.n_iter or job.space.size == self.n_iter:
             return f"All {n_candidates} points of the search space were tried."
@@ -390,7 +390,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         if partial:
             blank(results, trials)
         levels = np.array([trial.proposal.level for trial in trials])
-        if levels.any():
+        if partial or levels.any():
             rank_by_level(results, levels)
         results.update(job.race.columns(trials))
         first = out[0]["test_scores"]
