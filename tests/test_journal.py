@@ -196,12 +196,12 @@ def test_cut_after_any_byte_a_search_goes_on_as_if_nothing_had_been(path, unsync
 
 def test_a_header_cut_after_any_byte_is_written_again(path, unsynced):
     fingerprint = Fingerprint({"cv": Part.of(5)})
-    with Journal.open(path, fingerprint, 3, (2, None)):
+    with Journal.open(path, fingerprint, 3, (2, None, 0)):
         pass
     data = path.read_bytes()
     for n in range(len(data)):
         path.write_bytes(data[:n])
-        with Journal.open(path, fingerprint, 3, (2, None)) as journal:
+        with Journal.open(path, fingerprint, 3, (2, None, 0)) as journal:
             assert journal.seed == 3
         assert path.read_bytes() == data
 
@@ -470,7 +470,7 @@ def test_a_fitted_search_holds_neither_file_nor_lock(path):
 
 
 def test_a_record_may_be_pickled_while_it_is_written_down(path):
-    with Journal.open(path, Fingerprint({}), 0, (3, None)) as journal:
+    with Journal.open(path, Fingerprint({}), 0, (3, None, 0)) as journal:
         history = run("bayes").history_
         history.follow(journal)
         pickle.loads(pickle.dumps(history)).open(Proposal(np.array([0.5]), {}))
@@ -750,11 +750,11 @@ def test_a_journal_that_is_being_written_is_left_alone(start, path):
 
 def test_a_second_search_of_this_process_is_kept_out_as_well(path):
     fingerprint = Fingerprint({})
-    first = Journal.open(path, fingerprint, 0, (2, None))
+    first = Journal.open(path, fingerprint, 0, (2, None, 0))
     with pytest.raises(BlockingIOError, match="still running"):
-        Journal.open(path, fingerprint, 0, (2, None))
+        Journal.open(path, fingerprint, 0, (2, None, 0))
     first.close()
-    Journal.open(path, fingerprint, 0, (2, None)).close()
+    Journal.open(path, fingerprint, 0, (2, None, 0)).close()
 
 
 def test_where_nothing_can_be_locked_there_is_a_warning(path, monkeypatch):

@@ -165,11 +165,11 @@ def _sources(given: Any, space: Space, metric: str | None) -> Iterator[Source]:
     for i, one in enumerate(many):
         name = f"history[{i}]" if isinstance(given, list | tuple) else "history"
         if isinstance(one, History):
-            yield _of_history(name, one)
+            yield _of_history(name, one, space)
         elif isinstance(one, str | os.PathLike):
-            yield _of_history(name, read_journal(one, space, name))
+            yield _of_history(name, read_journal(one, space, name), space)
         elif isinstance(one, Mapping):
-            yield _of_results(name, one, metric)
+            yield _of_results(name, one, space, metric)
         else:
             raise TypeError(
                 f"{name} must be the history_ or cv_results_ of a fitted search, or the path of a "
@@ -177,15 +177,29 @@ def _sources(given: Any, space: Space, metric: str | None) -> Iterator[Source]:
             )
 
 
-def _of_history(name: str, history: History) -> Source:
-    closed = [trial for trial in history if trial.closed]
-    known = history.known()
-    first = len(known.units) - len(closed)  # before, there is what that search was given
-    params = [trial.params for trial in closed]
-    return Source(name, params, known.fold_scores[first:], history.measured)
+def _of_history(name: str, history: History, space: Space) -> Source:
+    trials, fold_scores = history.at_top()
+    if history.closed and not trials:
+        warnings.warn(
+            f"{name}: none of {len(history.closed)} trials had all of the resource, so their "
+            f"scores tell nothing here.",
+            UserWarning,
+            stacklevel=2,
+        )
+    params = [_without(trial.proposal.resource, trial.params, space) for trial in trials]
+    return Source(name, params, fold_scores, history.measured)
 
 
-def _of_results(name: str, results: Mapping[str, Any], metric: str | None) -> Source:
+def _without(resource: Any, params: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    """Return a candidate's own parameters, without the one that a race has set."""
+    return {
+        name: value
+        for name, value in params.items()
+        if resource is None or name in space.names or not same_value(value, resource)
+    }
+
+
+def _of_results(name: str, results: Mapping[str, Any], space: Space, metric: str | None) -> Source:
     if metric is None or f"mean_test_{metric}" not in results:
         metric = "score"
     column = f"mean_test_{metric}"
@@ -200,8 +214,13 @@ def _of_results(name: str, results: Mapping[str, Any], metric: str | None) -> So
     fold_scores[~np.isfinite(fold_scores)] = np.nan
     # A candidate that was dropped has no mean that could be compared with others.
     run = np.asarray(results.get("n_splits_run", np.full(len(fold_scores), n_folds)))
-    whole = np.flatnonzero(run == n_folds)
-    return Source(name, [dict(results["params"][i]) for i in whole], fold_scores[whole], None)
+    # Nor has one that was halted with less of a resource, here or in scikit-learn's halving.
+    amounts = results.get("n_resources")
+    is_at_top = True if amounts is None else np.asarray(amounts) == max(amounts, default=0)
+    whole = np.flatnonzero((run == n_folds) & is_at_top)
+    resource = None if amounts is None or not len(whole) else amounts[whole[0]]
+    params = [_without(resource, results["params"][i], space) for i in whole]
+    return Source(name, params, fold_scores[whole], None)
 
 
 # --------------------------------------------------------------------- what is tried first

@@ -11,7 +11,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,7 @@ def opened(number: int, proposal: Proposal) -> Event:
     }
     if proposal.parent is not None:
         event["parent"] = proposal.parent
+    if proposal.level:
         event["level"] = proposal.level
     if proposal.note is not None:
         event["note"] = dict(proposal.note)
@@ -141,7 +142,7 @@ class Replay:
     with_train : bool or None
         Whether there are scores on training sets; None if that makes no difference.
     race : EveryFold
-        At which level trials begin, and go on.
+        At which level trials begin, and go on. One without levels believes what is written.
     """
 
     history: History
@@ -170,17 +171,28 @@ class Replay:
             return
         if number != len(self.history):
             raise Damage(f"it opens trial {number} where trial {len(self.history)} is next")
-        unit, origin = self._unit(event["unit"]), event["from"]
-        if origin == "promoted":
-            parent = self._trial(event["parent"])
-            level = whole(event["level"], "a level", len(self.race.levels) - 1)
-            proposal = self.race.promoted(self.history, whole(parent, "a trial"), level)
-            if Space.key(proposal.unit) != Space.key(unit):
-                raise Damage(f"trial {number} is at another point than trial {parent}")
+        unit = self._unit(event["unit"])
+        level = whole(event.get("level", 0), "a level", self.history.top)
+        if event["from"] == "promoted":
+            proposal = self._promoted(event, unit, level)
         else:
             i = self.history.n_candidates
-            proposal = self.race.admit(self._proposal(event, i, unit), i)
+            proposal = replace(self._proposal(event, i, unit), level=level, bracket=level)
+            proposal = self.race.admit(proposal, i)
+            if proposal.level != level:
+                raise Damage(f"trial {number} begins at level {level}, not {proposal.level}")
         self.history.open(proposal)
+
+    def _promoted(self, event: Event, unit: Any, level: int) -> Proposal:
+        """Return a trial of a candidate that was tried before."""
+        number, parent = event["open"], whole(self._trial(event["parent"]), "a trial")
+        proposal = self.race.promoted(self.history, parent, level)
+        below = self.history.trials[parent].proposal.level
+        if level <= below:
+            raise Damage(f"trial {number} is at level {level}, and trial {parent} at {below}")
+        if Space.key(proposal.unit) != Space.key(unit):
+            raise Damage(f"trial {number} is at another point than trial {parent}")
+        return proposal
 
     def _proposal(self, event: Event, i: int, unit: Any) -> Proposal:
         """Return what was proposed as the i-th candidate."""

@@ -69,7 +69,7 @@ class Journal:
         checkpoint: str | os.PathLike[str],
         fingerprint: Fingerprint,
         seed: int,
-        shape: tuple[int, str | None],
+        shape: tuple[int, str | None, int],
     ) -> Self:
         """Open the journal of a search, or begin one.
 
@@ -81,8 +81,8 @@ class Journal:
             Of the search.
         seed : int
             With which the search goes on, unless the journal has another.
-        shape : (int, str or None)
-            Number of folds, and which of several metrics drives the search.
+        shape : (int, str or None, int)
+            Number of folds, which of several metrics drives the search, and its highest level.
 
         Raises
         ------
@@ -104,7 +104,9 @@ class Journal:
 
     # ------------------------------------------------------------------ the header
 
-    def _begin(self, fingerprint: Fingerprint, seed: int, shape: tuple[int, str | None]) -> None:
+    def _begin(
+        self, fingerprint: Fingerprint, seed: int, shape: tuple[int, str | None, int]
+    ) -> None:
         header = {
             "tunein": "journal",
             "format": _FORMAT,
@@ -112,6 +114,7 @@ class Journal:
             "seed": seed,
             "folds": shape[0],
             "metric": shape[1],
+            "top": shape[2],
             "search": {name: [part.text, part.digest] for name, part in fingerprint.parts.items()},
         }
         self.seed = seed
@@ -236,6 +239,7 @@ class _Header:
     seed: int
     folds: int
     metric: str | None
+    top: int
     versions: dict[str, Any]
     parts: dict[str, Part]
 
@@ -254,6 +258,7 @@ class _Header:
                 whole(found["seed"], "'seed'"),
                 whole(found["folds"], "'folds'", _MOST_FOLDS),
                 None if found["metric"] is None else str(found["metric"]),
+                whole(found.get("top", 0), "'top'"),
                 dict(found["versions"]),
                 {name: Part(*map(str, part)) for name, part in found["search"].items()},
             )
@@ -283,7 +288,7 @@ def read_journal(checkpoint: str | os.PathLike[str], space: Space, name: str) ->
                 f"Load it with a search of that space, whose fit runs nothing anew, and give its "
                 f"history_."
             )
-        history = History(header.folds, len(space.dimensions), header.metric)
+        history = History(header.folds, len(space.dimensions), header.metric, top=header.top)
         history.measured = {
             part: header.parts[part].digest
             for part in header.parts

@@ -232,6 +232,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             job.earlier.evidence,
             job.space,
             n_trained_on(job.folds),
+            max(len(job.race.levels) - 1, 0),
         )
         history.measured = {name: part.digest for name, part in job.measured.items()}
         watch = Watch(self.callbacks, history)
@@ -280,13 +281,14 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         probe = self._probe(space, scorers)
         metric = self._driving_metric(scorers)
-        measured = {**data, "scoring": self.scoring, "refit": metric}
+        n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
+        setup = Setup(self.estimator, space.names, folds, n_samples, y, n_candidates, seed)
+        race = race_of(self.racing, setup)
+        measured = {**data, "scoring": self.scoring, "refit": metric, **race.measured}
         parts = {name: Part.of(value) for name, value in measured.items()}
         earlier = Earlier.read(self.history, space, parts, metric, len(folds))
         given = first_candidates(space, self.estimator, self.initial_params, earlier.starts)
         given = given[:n_candidates]
-        n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
-        setup = Setup(self.estimator, space.names, folds, n_samples, y, n_candidates, seed)
         return Job(
             fixed={
                 "estimator": clone(self.estimator),
@@ -309,7 +311,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             is_seeded=self.random_state is not None,
             context=context,
             setup=setup,
-            race=race_of(self.racing, setup),
+            race=race,
             measured=parts,
             earlier=earlier,
         )
@@ -321,7 +323,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         rng = np.random.default_rng(np.random.SeedSequence(seed))
         points = self._design(space, probe, n_given, rng)
         n_known = 0 if evidence is None else len(evidence.units)
-        return points[: max(len(points) - n_known, 0)]
+        return points[n_known:]  # a search with the same seed has tried the first of them
 
     @contextmanager
     def _written_down(self, job: Job, history: History) -> Iterator[Job]:
@@ -336,7 +338,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             "levels": job.race.levels,
         }
         fingerprint = Fingerprint.of(self, job.space, drawn, job.measured)
-        shape = len(job.folds), history.metric
+        shape = len(job.folds), history.metric, history.top
         with Journal.open(self.checkpoint, fingerprint, job.seed, shape) as journal:
             if journal.seed != job.seed:
                 job = self._reseeded(job, journal.seed)
@@ -366,7 +368,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         n_folds = len(job.folds)
         if self.verbose > 0:
             n_more = job.n_trials - job.n_candidates
-            promotions = f" and {n_more} promotions" if n_more else ""
+            promotions = f" and {n_more} promotion{'s' if n_more > 1 else ''}" if n_more else ""
             print(
                 f"Fitting {n_folds} folds for each of {job.n_candidates} candidates{promotions}, "
                 f"totalling {n_folds * job.n_trials} fits"
@@ -406,14 +408,15 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
     ) -> bool:
         """Hand in all that there is room for; tell whether anything is in work."""
         while evaluator.n_running < evaluator.capacity:
-            opens = not agenda.waiting and self._may_open(job, history, agenda.lookback)
-            if agenda.waiting or (opens and not watch.reason):
+            opens = not agenda.waiting and self._may_open(job, history, watch, agenda.lookback)
+            if agenda.waiting or opens:
                 watch.look_at_clock()
             if watch.halted:
                 agenda.keep_only(history.first_to_finish)
             # Time may be over before it began, and there is a first candidate all the same.
-            if opens and not (watch.reason and len(history)):
-                proposal = self._next_trial(job, history, agenda)
+            if opens and not (watch.halted and len(history)):
+                is_ending = watch.reason is not None and len(history) > 0
+                proposal = self._next_trial(job, history, agenda, is_ending)
                 if isinstance(proposal, str):
                     watch.stop(proposal)
                 elif proposal is not None:
@@ -425,14 +428,20 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             self._submit(job, history, evaluator, *agenda.waiting.popleft())
         return evaluator.n_running > 0
 
-    def _may_open(self, job: Job, history: History, lookback: int | None) -> bool:
+    def _may_open(self, job: Job, history: History, watch: Watch, lookback: int | None) -> bool:
         """Tell whether a trial may be proposed, or more must be known before."""
         if len(history) >= job.n_trials:
             return False
+        if watch.reason and len(history):
+            return not watch.halted and job.race.finale(history) is not None
         return lookback is None or history.n_closed_in_row >= len(history) - lookback
 
-    def _next_trial(self, job: Job, history: History, agenda: Agenda) -> Proposal | str | None:
+    def _next_trial(
+        self, job: Job, history: History, agenda: Agenda, is_ending: bool
+    ) -> Proposal | str | None:
         """Return a candidate that goes on, or else a new one; None if neither is due for now."""
+        if is_ending:
+            return job.race.finale(history)
         i = history.n_candidates
         are_all_in = i >= job.n_candidates
         promoted = agenda.promotion(are_all_in=are_all_in)
@@ -511,6 +520,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         if levels.any():
             rank_by_level(results, levels)
         results.update(job.race.columns(trials))
+        if partial:
+            results["n_splits_run"] = np.array([len(trial.run) for trial in trials])
         first = out[0]["test_scores"]
         self.multimetric_ = isinstance(first, dict)
         if callable(self.scoring) and self.multimetric_:
@@ -523,8 +534,6 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             self.best_params_ = results["params"][self.best_index_]
         self.scorer_ = getattr(scorers, "_scorers", scorers)
         results.update(self._more_columns(trials))
-        if partial:
-            results["n_splits_run"] = np.array([len(trial.run) for trial in trials])
         self.cv_results_ = results
 
     def _conclude(self, job: Job, history: History) -> None:
@@ -564,9 +573,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             history,
             f"{interrupt} after {n_done} of {job.n_trials} {what}; nothing was refitted.",
         )
-        succeeded = any(s is not None and s.error is None for t in history for s in t.scores)
-        if n_done and succeeded:
-            closed = [trial for trial in history if trial.closed]
+        closed = [trial for trial in history if trial.closed]
+        if any(s is not None and s.error is None for t in closed for s in t.scores):
             self._select(job, closed, scorers, refit_metric)
 
 
