@@ -13,7 +13,7 @@ from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import HalvingRandomSearchCV
 from sklearn.svm import SVC
 
-from tunein import BayesSearchCV, EarlyStop, FoldRace, Halving, TimeLimit, TPESearchCV
+from tunein import BayesSearchCV, EarlyStop, FoldRace, Halving, TargetScore, TimeLimit, TPESearchCV
 from tunein._history import History, Proposal, Score
 
 X = np.arange(60.0)[:, None]
@@ -129,6 +129,21 @@ def test_a_halving_search_whose_time_is_over_does_not():
     search = make(n_iter=30, racing=Halving("n_steps"), callbacks=TimeLimit(0)).fit(X)
     assert len(search.history_) == 1
     assert search.stop_reason_ == "The time limit of 0 seconds was over."
+
+
+def test_a_target_is_reached_with_all_of_the_resource():
+    """Which the first candidate with one step has not, though it scores as much."""
+    search = make(n_iter=9, racing=Halving("n_steps"), callbacks=TargetScore(1.5)).fit(X)
+    number = next(t.number for t in search.history_ if t.params["n_steps"] == 9)
+    assert f"candidate {number} has 9.99" in search.stop_reason_
+    assert search.best_score_ > 1.5
+
+
+def test_a_fit_leaves_nothing_of_the_one_before():
+    search = make(racing=Halving("n_steps")).fit(X)
+    search.set_params(racing=None, refit=False).fit(X)
+    assert not hasattr(search, "n_resources_")
+    assert not hasattr(search, "best_estimator_")
 
 
 def test_patience_is_with_every_level():

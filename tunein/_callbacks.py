@@ -95,7 +95,8 @@ class TargetScore:
     ----------
     score : float
         The mean score over all folds to reach, on the metric that drives the search; greater is
-        better, so that of ``'neg_mean_squared_error'`` is negative.
+        better, so that of ``'neg_mean_squared_error'`` is negative. With `Halving`, that of a trial
+        with all of the resource.
 
     Examples
     --------

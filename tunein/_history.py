@@ -356,11 +356,11 @@ class History:
     def means(self) -> Array:
         """As `mean`, of all closed trials, in the order of `closed`.
 
-        NaN also of those that were given less of a resource than others.
+        NaN also of those that had not all of the resource.
         """
         numbers, levels = np.array(self.closed, dtype=np.intp), np.array(self._levels)
         means = self._fold_scores[numbers].mean(axis=1)
-        return np.where(levels[numbers] == levels.max(initial=0), means, np.nan)
+        return np.where(levels[numbers] == self.top, means, np.nan)
 
     @property
     def has_result(self) -> bool:

@@ -368,7 +368,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         n_folds = len(job.folds)
         if self.verbose > 0:
             n_more = job.n_trials - job.n_candidates
-            promotions = f" and {n_more} promotion{'s' if n_more > 1 else ''}" if n_more else ""
+            promotions = f" and {n_more} promotions" if n_more else ""
             print(
                 f"Fitting {n_folds} folds for each of {job.n_candidates} candidates{promotions}, "
                 f"totalling {n_folds * job.n_trials} fits"
@@ -499,6 +499,9 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
     # ------------------------------------------------------------------ after the last fit
 
     def _publish(self, job: Job, history: History, stop_reason: str) -> None:
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)  # what an earlier fit left does not belong to these results
+        self.n_splits_ = len(job.folds)
         self.history_ = history
         self.space_ = job.space
         self.stop_reason_ = stop_reason
@@ -563,9 +566,6 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
     def _keep_finished(
         self, job: Job, history: History, scorers: Any, refit_metric: str, interrupt: str
     ) -> None:
-        for name in [name for name in vars(self) if name.endswith("_")]:
-            delattr(self, name)  # what an earlier fit left does not belong to these results
-        self.n_splits_ = len(job.folds)
         n_done = sum(trial.closed for trial in history)
         what = "candidates" if job.n_trials == job.n_candidates else "trials"
         self._publish(
