@@ -16,7 +16,7 @@ from toys import Anything, X
 import tunein._loop
 from tunein import BayesSearchCV, FoldRace, HyperGradSearchCV, TPESearchCV
 from tunein._cost_aware import cooled, log_seconds, per_second
-from tunein._history import History, Known, Proposal, Score
+from tunein._history import Evidence, History, Known, Proposal, Score
 from tunein._math.acquisition import PerCost
 from tunein._math.gp import GaussianProcess
 from tunein._math.quadratic import Quadratic
@@ -162,9 +162,15 @@ def test_the_cost_counts_less_and_less():
 
 
 def test_pending_trials_have_spent_their_part():
-    known = known_of(Space.parse(SPACE), 20)
-    waiting = dataclasses.replace(known, pending=known.units[:10])
+    known = known_of(Space.parse(SPACE), 30)
+    waiting = dataclasses.replace(known, units=known.units[:20], pending=known.units[20:])
     assert cooled(waiting, 50, 10) == 0.5
+
+
+def test_what_earlier_searches_tried_has_spent_nothing():
+    known = known_of(Space.parse(SPACE), 30)
+    evidence = Evidence(np.tile(known.units, (3, 1)), np.zeros((90, 1)))
+    assert cooled(evidence.before(known), 50, 10) == 0.5
 
 
 def test_the_slope_of_an_acquisition_per_cost_is_that_of_its_value():

@@ -204,12 +204,12 @@ def test_a_record_survives_storage():
     np.testing.assert_array_equal(history.known().scores, [1.5])
 
 
-@pytest.mark.parametrize("kind", [Proposal, Score, Known])
-def test_what_was_recorded_cannot_be_rebound(kind):
+@pytest.mark.parametrize(("kind", "name"), [(Proposal, "note"), (Score, "test"), (Known, "note")])
+def test_what_was_recorded_cannot_be_rebound(kind, name):
     instances = {
         Proposal: proposal(0.1),
         Score: score(1.0),
         Known: filled([[1.0]]).known(),
     }
     with pytest.raises(AttributeError, match="cannot assign to field"):
-        instances[kind].note = None
+        setattr(instances[kind], name, None)

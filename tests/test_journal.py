@@ -973,21 +973,6 @@ def test_fewer_candidates_than_were_halved_are_refused(tmp_path):
         halved(tmp_path / "run", n_iter=3).fit(X)
 
 
-def test_of_a_halved_search_only_the_top_is_evidence(tmp_path):
-    X = np.arange(8.0)[:, None]
-    halved_before = halved(tmp_path / "run").fit(X)
-    n_at_top = halved_before.n_candidates_[-1]
-    assert n_at_top == 1
-    for earlier in (halved_before.history_, tmp_path / "run"):
-        search = halved(None).set_params(racing=None, history=earlier, n_iter=3).fit(X)
-        evidence = search.history_._evidence
-        assert len(evidence.units) == n_at_top
-        assert evidence.fold_scores.max() == pytest.approx(halved_before.best_score_)
-    rows = halved(None).set_params(racing=None, n_iter=3, history=halved_before.cv_results_)
-    with pytest.warns(UserWarning, match="1 of 1 candidates lie outside the search space"):
-        rows.fit(X)  # n_steps is a parameter there, and not searched here
-
-
 def test_a_halved_search_learns_from_an_earlier_one():
     X, y = load_diabetes(return_X_y=True)
     space = {"alpha": loguniform(1e-4, 1e4)}

@@ -28,7 +28,8 @@ class EarlyStop:
     ----------
     patience : int, default=20
         How many trials may close without an improvement, dropped and failed ones among them.
-        They are counted from the first mean score on.
+        They are counted from the first mean score on. Of a race with levels, an improvement is one
+        on the best of the same level.
 
     tol : float, default=0.0
         What the best mean score must rise by, to count as an improvement.
@@ -67,17 +68,20 @@ class EarlyStop:
         reason : str or None
             A sentence, or None to go on.
         """
-        best, n_since = -math.inf, 0
-        for mean in history.means.tolist():
-            if mean > best + self.tol or (best == -math.inf and math.isfinite(mean)):
-                best, n_since = mean, 0
+        best: dict[int, float] = {}  # by level: with less of a resource scores are others
+        n_since = 0
+        means = history.visible_means()[history.closed].tolist() if history.closed else []
+        for number, mean in zip(history.closed, means, strict=True):
+            level = history.trials[number].proposal.level
+            if math.isfinite(mean) and mean > best.get(level, -math.inf) + self.tol:
+                best[level], n_since = mean, 0
             else:
-                n_since += best > -math.inf
+                n_since += len(best) > 0
         if n_since < self.patience:
             return None
         return (
-            f"The best mean score, {best:.6g}, was not exceeded by more than {float(self.tol):g} "
-            f"in {n_since} candidates."
+            f"The best mean score, {best[max(best)]:.6g}, was not exceeded by more than "
+            f"{float(self.tol):g} in {n_since} candidates."
         )
 
     def _check(self, history: History) -> None:
@@ -93,7 +97,8 @@ class TargetScore:
     ----------
     score : float
         The mean score over all folds to reach, on the metric that drives the search; greater is
-        better, so that of ``'neg_mean_squared_error'`` is negative.
+        better, so that of ``'neg_mean_squared_error'`` is negative. With `Halving`, that of a trial
+        with all of the resource.
 
     Examples
     --------

@@ -97,8 +97,8 @@ class CostAwareSearchCV(BaseSequentialSearchCV):
 
 def cooled(known: Known, n_trials: int, n_startup: int) -> float:
     """Return the power a of the cost: one after the startup, none at the last of `n_trials`."""
-    n_before = len(known.units) + len(known.pending)
-    left = (n_trials - n_before) / max(n_trials - n_startup, 1)
+    # Not the units known: those of earlier searches are none of this one's budget.
+    left = (n_trials - len(known.tried)) / max(n_trials - n_startup, 1)
     return float(np.clip(left, 0.0, 1.0))
 
 

@@ -170,7 +170,7 @@ def _sources(given: Any, space: Space, metric: str | None) -> Iterator[Source]:
         elif isinstance(one, str | os.PathLike):
             yield _of_history(name, read_journal(one, space, name))
         elif isinstance(one, Mapping):
-            yield _of_results(name, one, metric)
+            yield _of_results(name, one, space, metric)
         else:
             raise TypeError(
                 f"{name} must be the history_ or cv_results_ of a fitted search, or the path of a "
@@ -179,7 +179,14 @@ def _sources(given: Any, space: Space, metric: str | None) -> Iterator[Source]:
 
 
 def _of_history(name: str, history: History) -> Source:
-    trials, fold_scores = history.at_the_top()
+    trials, fold_scores = history.at_top()
+    if history.closed and not trials:
+        warnings.warn(
+            f"{name}: none of {len(history.closed)} trials had all of the resource, so their "
+            f"scores tell nothing here.",
+            UserWarning,
+            stacklevel=2,
+        )
     params = [trial.params for trial in trials]
     if history.space is not None:  # a resource is no parameter of the candidate
         names = set(history.space.names)
@@ -187,7 +194,16 @@ def _of_history(name: str, history: History) -> Source:
     return Source(name, params, fold_scores, history.measured)
 
 
-def _of_results(name: str, results: Mapping[str, Any], metric: str | None) -> Source:
+def _without(resource: Any, params: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    """Return a candidate's own parameters, without the one that a race has set."""
+    return {
+        name: value
+        for name, value in params.items()
+        if resource is None or name in space.names or not same_value(value, resource)
+    }
+
+
+def _of_results(name: str, results: Mapping[str, Any], space: Space, metric: str | None) -> Source:
     if metric is None or f"mean_test_{metric}" not in results:
         metric = "score"
     column = f"mean_test_{metric}"
@@ -197,7 +213,7 @@ def _of_results(name: str, results: Mapping[str, Any], metric: str | None) -> So
             f"{sorted(map(str, results))[:20]}."
         )
     try:
-        return _of_columns(name, results, metric)
+        return _of_columns(name, results, space, metric)
     except _UNREADABLE as error:
         raise ValueError(
             f"{name} must be a cv_results_ with columns of one length, of dicts in 'params' and "
@@ -209,7 +225,7 @@ def _of_results(name: str, results: Mapping[str, Any], metric: str | None) -> So
 _UNREADABLE = (TypeError, ValueError, KeyError, IndexError, OverflowError, MemoryError)
 
 
-def _of_columns(name: str, results: Mapping[str, Any], metric: str) -> Source:
+def _of_columns(name: str, results: Mapping[str, Any], space: Space, metric: str) -> Source:
     n_folds = sum(f"split{i}_test_{metric}" in results for i in range(len(results)))
     columns = [results[f"split{i}_test_{metric}"] for i in range(n_folds)] or [
         results[f"mean_test_{metric}"]
@@ -218,10 +234,13 @@ def _of_columns(name: str, results: Mapping[str, Any], metric: str) -> Source:
     fold_scores[~np.isfinite(fold_scores)] = np.nan
     # A candidate that was dropped has no mean that could be compared with others.
     run = np.asarray(results.get("n_splits_run", np.full(len(fold_scores), n_folds)))
-    # One that had less of a resource than others has none either.
-    resources = np.asarray(results.get("n_resources", np.zeros(len(fold_scores))))
-    whole = np.flatnonzero((run == n_folds) & (resources == resources.max(initial=0)))
-    return Source(name, [dict(results["params"][i]) for i in whole], fold_scores[whole], None)
+    # Nor has one that was halted with less of a resource, here or in scikit-learn's halving.
+    amounts = results.get("n_resources")
+    is_at_top = True if amounts is None else np.asarray(amounts) == max(amounts, default=0)
+    whole = np.flatnonzero((run == n_folds) & is_at_top)
+    resource = None if amounts is None or not len(whole) else amounts[whole[0]]
+    params = [_without(resource, results["params"][i], space) for i in whole]
+    return Source(name, params, fold_scores[whole], None)
 
 
 # --------------------------------------------------------------------- what is tried first

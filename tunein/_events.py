@@ -11,7 +11,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,8 @@ def opened(number: int, proposal: Proposal) -> Event:
         event["level"] = proposal.level
     if proposal.parent is not None:
         event["parent"] = proposal.parent
+    if proposal.level:
+        event["level"] = proposal.level
     if proposal.note is not None:
         event["note"] = dict(proposal.note)
     return event
@@ -148,9 +150,8 @@ class Replay:
         Events of trials beyond so many are left out.
     with_train : bool or None
         Whether there are scores on training sets; None if that makes no difference.
-    race : EveryFold or None
-        At which level trials begin, and go on; None if that is not known, and what lines say of it
-        is good enough.
+    race : EveryFold
+        At which level trials begin, and go on. One without levels believes what is written.
     """
 
     history: History
@@ -158,7 +159,7 @@ class Replay:
     given: Sequence[Proposal] | None
     n_trials: float
     with_train: bool | None = None
-    race: EveryFold | None = None
+    race: EveryFold = field(default_factory=EveryFold)
 
     def apply(self, event: Event) -> None:
         """Bring in one event."""
@@ -179,27 +180,28 @@ class Replay:
             return
         if number != len(self.history):
             raise Damage(f"it opens trial {number} where trial {len(self.history)} is next")
-        unit, origin = self._unit(event["unit"]), event["from"]
-        if origin == "promoted":
-            proposal = self._promoted(event)
-            if Space.key(proposal.unit) != Space.key(unit):
-                raise Damage(f"trial {number} is at another point than the one it goes on from")
+        unit = self._unit(event["unit"])
+        level = whole(event.get("level", 0), "a level", self.history.top)
+        if event["from"] == "promoted":
+            proposal = self._promoted(event, unit, level)
         else:
             i = self.history.n_candidates
-            proposal = self._proposal(event, i, unit)
-            if self.race is None:
-                proposal = replace(proposal, level=_level(event))
-            else:
-                proposal = self.race.admit(proposal, i)
+            proposal = replace(self._proposal(event, i, unit), level=level, bracket=level)
+            proposal = self.race.admit(proposal, i)
+            if proposal.level != level:
+                raise Damage(f"trial {number} begins at level {level}, not {proposal.level}")
         self.history.open(proposal)
 
-    def _promoted(self, event: Event) -> Proposal:
-        """Return the proposal of a trial that goes on from another one."""
-        parent, level = whole(self._trial(event["parent"]), "a trial"), _level(event)
-        if self.race is None:
-            origin = self.history.trials[parent].proposal
-            return replace(origin, origin="promoted", note=None, parent=parent, level=level)
-        return self.race.promoted(self.history, parent, level)
+    def _promoted(self, event: Event, unit: Any, level: int) -> Proposal:
+        """Return a trial of a candidate that was tried before."""
+        number, parent = event["open"], whole(self._trial(event["parent"]), "a trial")
+        proposal = self.race.promoted(self.history, parent, level)
+        below = self.history.trials[parent].proposal.level
+        if level <= below:
+            raise Damage(f"trial {number} is at level {level}, and trial {parent} at {below}")
+        if Space.key(proposal.unit) != Space.key(unit):
+            raise Damage(f"trial {number} is at another point than trial {parent}")
+        return proposal
 
     def _proposal(self, event: Event, i: int, unit: Any) -> Proposal:
         """Return what was proposed as the i-th candidate."""
@@ -254,10 +256,6 @@ class Replay:
             if not self.history.trials[number].run:
                 raise Damage(f"trial {number} is dropped before it has a score")
             self.history.drop(number)
-
-
-def _level(event: Event) -> int:
-    return whole(event.get("level", 0), "a level", MOST_LEVELS - 1)
 
 
 def _read_score(event: Event) -> Score:

@@ -45,7 +45,7 @@ _NO_MATTER = {"callbacks", "checkpoint", "cv", "n_iter", "n_jobs", "pre_dispatch
 _NO_MATTER |= {"verbose"}
 
 # What scores are measured with, beside parameters of fit.
-MEASURED = ("X", "y", "scoring", "refit")
+MEASURED = ("X", "y", "scoring", "refit", "max_resources")
 
 _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 

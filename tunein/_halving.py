@@ -75,7 +75,8 @@ class Halving:
     Promotion waits for no level to be complete, as in ASHA [1]_, but for the scores of `factor`
     candidates each time, so that there are never more promotions than in synchronous halving [2]_.
     With ``brackets='all'`` candidates are shared out as Hyperband does [3]_. If none has reached
-    the top when all candidates have been tried, the best one is tried there.
+    the top when all candidates have been tried, or a callback that finishes trials ends the search,
+    the best one is tried there.
 
     A promoted candidate is a further trial, with a row of its own in ``cv_results_`` and the
     columns ``iter``, ``n_resources`` and ``bracket``; only rows of the highest level that any has
@@ -220,6 +221,13 @@ class Ladder(EveryFold):
         return self.resources
 
     @property
+    def measured(self) -> dict[str, Any]:
+        """The rows of the highest level, if they are not all."""
+        if self.subsample is None or self.resources[-1] >= self.subsample.n_samples:
+            return {}
+        return {"max_resources": self.resources[-1]}
+
+    @property
     def top(self) -> int:
         """The highest level."""
         return len(self.resources) - 1
@@ -251,17 +259,23 @@ class Ladder(EveryFold):
         """Return the best candidate of the highest level that is due to send one up."""
         means = history.visible_means(upto)
         went_up = {trial.proposal.parent for trial in history}
-        rungs = self._rungs(history, upto)
-        waiting = [
-            [i for i in members if i not in went_up and math.isfinite(means[i])]
-            for _, members in rungs
-        ]
-        for (level, members), able in zip(rungs, waiting, strict=True):
+        for level, members in self._rungs(history, upto):
+            able = [i for i in members if i not in went_up and math.isfinite(means[i])]
             n_due = int(len(members) // self.factor) - len(went_up.intersection(members))
             if level < self.top and n_due > 0 and able:
                 return self.promoted(history, _best(able, means), level + 1)
-        if is_over and not any(trial.proposal.level == self.top for trial in history):
-            for able in filter(None, waiting):
+        return self.finale(history) if is_over else None
+
+    def finale(self, history: History) -> Proposal | None:
+        """Return the best trial of the highest level at the top, if none has got there."""
+        levels = [trial.proposal.level for trial in history]
+        if self.top in levels or history.n_closed_in_row < len(history):
+            return None
+        means = history.visible_means()
+        went_up = {trial.proposal.parent for trial in history}
+        for _, members in self._rungs(history, None):
+            able = [i for i in members if i not in went_up and math.isfinite(means[i])]
+            if able:
                 return self.promoted(history, _best(able, means), self.top)
         return None
 
@@ -275,9 +289,7 @@ class Ladder(EveryFold):
 
     def promoted(self, history: History, number: int, level: int) -> Proposal:
         """Return trial `number` at a higher level."""
-        origin = history.trials[number].proposal
-        promoted = replace(origin, origin="promoted", note=None, parent=number)
-        return self._at(promoted, level)
+        return self._at(super().promoted(history, number, level), level)
 
     def rows(self, proposal: Proposal, fold: int, train: Any) -> Any:
         """Return the subsample of a training set; all of it at the end of all rows."""

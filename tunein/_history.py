@@ -23,7 +23,8 @@ from tunein._space import Space
 Origin: TypeAlias = Literal["default", "initial", "asked", "promoted"]
 
 
-@dataclass(frozen=True)
+# With slots a pickle does not say the names of fields again for each of thousands.
+@dataclass(frozen=True, slots=True)
 class Proposal:
     """A point to try.
 
@@ -58,7 +59,7 @@ class Proposal:
     parent: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Score:
     """What one trial got on one fold.
 
@@ -94,7 +95,7 @@ class Score:
     peak_memory: int | None = None
 
 
-@dataclass
+@dataclass(slots=True)
 class Trial:
     """One candidate and what is known of it.
 
@@ -220,6 +221,10 @@ class Evidence:
         )
 
 
+# What a record has a row of for each trial.
+_GROWING = ("_units", "_fold_scores", "_seconds", "_run", "_closed")
+
+
 class Follower(Protocol):
     """Is told of what was appended to a record, as it is."""
 
@@ -250,6 +255,8 @@ class History:
         What the trials are points of, for callbacks that want to know.
     train_sizes : tuple of int
         How many samples each fold is trained on, if known.
+    top : int
+        The level at which a trial has all of its resource.
 
     Attributes
     ----------
@@ -277,6 +284,7 @@ class History:
         evidence: Evidence | None = None,
         space: Space | None = None,
         train_sizes: tuple[int, ...] = (),
+        top: int = 0,
     ) -> None:
         self.n_folds = n_folds
         self.measured: Mapping[str, str] | None = None
@@ -284,8 +292,8 @@ class History:
         self.metric = metric
         self.space = space
         self.train_sizes = train_sizes
+        self.top = top
         self.trials: list[Trial] = []
-        self.top = 0
         self.n_candidates = 0
         self.closed: list[int] = []
         self.clock = Clock()
@@ -315,7 +323,8 @@ class History:
         return f"History({len(self)} trials of {self.n_folds} folds, {done} complete)"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_follower": None}
+        used = {name: getattr(self, name)[: len(self)] for name in _GROWING}
+        return {**self.__dict__, **used, "_follower": None}
 
     def follow(self, follower: Follower | None) -> None:
         """Tell `follower`, and nobody else, of what is appended from now on.
@@ -349,11 +358,11 @@ class History:
     def means(self) -> Array:
         """As `mean`, of all closed trials, in the order of `closed`.
 
-        NaN also of those that were given less of a resource than others.
+        NaN also of those that had not all of the resource.
         """
         numbers, levels = np.array(self.closed, dtype=np.intp), np.array(self._levels)
         means = self._fold_scores[numbers].mean(axis=1)
-        return np.where(levels[numbers] == levels.max(initial=0), means, np.nan)
+        return np.where(levels[numbers] == self.top, means, np.nan)
 
     @property
     def has_result(self) -> bool:
@@ -376,11 +385,8 @@ class History:
         """Append a trial that has no scores so far."""
         number = len(self)
         if number == len(self._units):
-            self._units = _doubled(self._units)
-            self._fold_scores = _doubled(self._fold_scores)
-            self._seconds = _doubled(self._seconds)
-            self._run = _doubled(self._run)
-            self._closed = _doubled(self._closed)
+            for name in _GROWING:
+                setattr(self, name, _doubled(getattr(self, name)))
         self._units[number] = proposal.unit
         self._fold_scores[number] = np.nan
         self._seconds[number] = 0.0
@@ -453,35 +459,33 @@ class History:
         pending, added = ~closed, np.zeros((1, 1))
         if any(self._levels):
             closed, pending, added = self._compared(upto)
-        fold_scores, n_run = self._completed(closed)
+        n_run = self._run[:n][closed].sum(axis=1)
         known = Known(
             units=self._units[:n][closed],
-            fold_scores=fold_scores + added,
+            fold_scores=self._completed(closed, added),
             pending=self._units[:n][pending],
             tried=self._tried,
             n_asked=self.n_asked,
             note=self._note,
             hypergradients=self._of_closed(closed) if self._hypergradients else {},
-            n_run=None if (n_run == self.n_folds).all() else n_run,
+            n_run=n_run if (n_run < self.n_folds).any() else None,
             seconds=self._seconds_of(closed),
         )
         return self._evidence.before(known) if self._evidence else known
 
-    def at_the_top(self) -> tuple[list[Trial], Array]:
-        """Return closed trials that had all of the resource, and their scores by fold.
+    def at_top(self) -> tuple[list[Trial], Array]:
+        """Return the closed trials that had all of the resource, and their scores as in `known`."""
+        chosen = self.visible() & (np.array(self._levels, dtype=int) == self.top)
+        return [trial for trial in self if chosen[trial.number]], self._completed(chosen)
 
-        Scores of folds that were not run are as in `known`.
-        """
-        rows = self.visible() & (np.array(self._levels, dtype=int) == self.top)
-        return [self.trials[i] for i in np.flatnonzero(rows)], self._completed(rows)[0]
-
-    def _completed(self, rows: NDArray[np.bool_]) -> tuple[Array, NDArray[np.intp]]:
-        """Return scores by fold of some trials, missing ones as expected, and how many were run."""
+    def _completed(self, chosen: NDArray[np.bool_], added: Array | float = 0.0) -> Array:
+        """Return the scores of some trials, with what is expected on folds that were not run."""
         n = len(self)
-        scores, run = self._fold_scores[:n][rows], self._run[:n][rows]
-        if not run.all():
-            scores = FoldModel.of(scores[self._whole()[rows]]).complete(scores, run)
-        return scores, run.sum(axis=1)
+        fold_scores, run = self._fold_scores[:n][chosen] + added, self._run[:n][chosen]
+        if run.all():
+            return np.asarray(fold_scores)
+        whole = fold_scores[self._whole()[chosen]]
+        return FoldModel.of(whole).complete(fold_scores, run)
 
     def _seconds_of(self, rows: NDArray[np.bool_]) -> Array:
         """Return what a fold took of each; NaN where less of a resource was used than of others."""
@@ -553,4 +557,4 @@ class History:
 
 
 def _doubled(rows: NDArray[Any]) -> NDArray[Any]:
-    return np.concatenate([rows, np.empty_like(rows)])
+    return np.concatenate([rows, np.empty((max(len(rows), 1), *rows.shape[1:]), rows.dtype)])

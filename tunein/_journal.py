@@ -269,7 +269,7 @@ class _Header:
                 whole(found["seed"], "'seed'", 2**32 - 1),
                 whole(found["folds"], "'folds'", _MOST_FOLDS),
                 None if found["metric"] is None else str(found["metric"]),
-                whole(found["top"], "'top'", MOST_LEVELS),
+                whole(found["top"], "'top'", MOST_LEVELS - 1),
                 dict(found["versions"]),
                 {name: Part(*map(str, part)) for name, part in found["search"].items()},
             )
@@ -299,8 +299,7 @@ def read_journal(checkpoint: str | os.PathLike[str], space: Space, name: str) ->
                 f"Load it with a search of that space, whose fit runs nothing anew, and give its "
                 f"history_."
             )
-        history = History(header.folds, len(space.dimensions), header.metric)
-        history.top = header.top
+        history = History(header.folds, len(space.dimensions), header.metric, top=header.top)
         history.measured = {
             part: header.parts[part].digest
             for part in header.parts

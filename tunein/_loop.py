@@ -117,12 +117,12 @@ class Loop:
         )
         while evaluator.n_running < evaluator.capacity:
             opens = not agenda.waiting and self._may_open()
-            if agenda.waiting or (opens and not watch.reason):
+            if agenda.waiting or opens:
                 watch.look_at_clock()
             if watch.halted:
                 agenda.keep_only(history.first_to_finish)
             # Time may be over before it began, and there is a first candidate all the same.
-            if opens and not (watch.reason and len(history)) and self._open():
+            if opens and not (watch.halted and len(history)) and self._open():
                 continue  # thinking takes time, too
             if not agenda.waiting:
                 break
@@ -134,8 +134,15 @@ class Loop:
         n = len(self._history)
         if n >= self._job.n_trials:
             return False
+        if self._is_ending:
+            return not self._watch.halted and self._job.race.finale(self._history) is not None
         upto = self._agenda.upto(n)
         return upto is None or self._history.n_closed_in_row >= upto
+
+    @property
+    def _is_ending(self) -> bool:
+        """Whether somebody wants no more candidates, of which there is one at least."""
+        return self._watch.reason is not None and len(self._history) > 0
 
     def _open(self) -> bool:
         """Open a trial, or take down why there are no more; tell whether there was either."""
@@ -148,6 +155,8 @@ class Loop:
 
     def _next_trial(self) -> Proposal | str | None:
         """Return a candidate that goes on, or else a new one; None if neither is due for now."""
+        if self._is_ending:
+            return self._job.race.finale(self._history)
         i = self._history.n_candidates
         are_all_in = i >= self._job.n_candidates
         promoted = self._agenda.promotion(are_all_in=are_all_in)

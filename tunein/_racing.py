@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -79,13 +79,14 @@ class EveryFold:
         -------
         proposal : Proposal
             The further trial.
-
-        Raises
-        ------
-        ValueError
-            If the race has no levels.
         """
-        raise ValueError(f"Trial {number} cannot go up: {self!r} has no levels.")
+        origin = history.trials[number].proposal
+        return replace(origin, origin="promoted", note=None, level=level, parent=number)
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """What scores are measured with besides data and folds, by the name that users know."""
+        return {}
 
     def n_trials(self, n_candidates: int) -> int:
         """Return how many trials so many candidates take at most.
@@ -137,6 +138,21 @@ class EveryFold:
         -------
         proposal : Proposal or None
             The trial.
+        """
+        return None
+
+    def finale(self, history: History) -> Proposal | None:
+        """Return a trial without which a search should not end, whatever ends it but time.
+
+        Parameters
+        ----------
+        history : History
+            The record.
+
+        Returns
+        -------
+        proposal : Proposal or None
+            None unless all trials are closed.
         """
         return None
 

@@ -204,8 +204,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             job.earlier.evidence,
             job.space,
             tuple(len(rows) for rows in job.setup.trained_on),
+            max(len(job.race.levels) - 1, 0),
         )
-        history.top = max(len(job.race.levels) - 1, 0)
         history.measured = {name: part.digest for name, part in job.measured.items()}
         watch = Watch(self.callbacks, history)
         with self._written_down(job, history) as job:
@@ -253,13 +253,14 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         probe = self._probe(space, scorers)
         metric = self._driving_metric(scorers)
-        measured = {**data, "scoring": self.scoring, "refit": metric}
+        n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
+        setup = Setup(self.estimator, space.names, folds, n_samples, y, n_candidates, seed)
+        race = race_of(self.racing, setup)
+        measured = {**data, "scoring": self.scoring, "refit": metric, **race.measured}
         parts = {name: Part.of(value) for name, value in measured.items()}
         earlier = Earlier.read(self.history, space, parts, metric, len(folds))
         given = first_candidates(space, self.estimator, self.initial_params, earlier.starts)
         given = given[:n_candidates]
-        n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
-        setup = Setup(self.estimator, space.names, folds, n_samples, y, n_candidates, seed)
         return Job(
             fixed={
                 "estimator": clone(self.estimator),
@@ -282,7 +283,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             is_seeded=self.random_state is not None,
             context=context,
             setup=setup,
-            race=race_of(self.racing, setup),
+            race=race,
             measured=parts,
             earlier=earlier,
         )
@@ -294,7 +295,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         rng = np.random.default_rng(np.random.SeedSequence(seed))
         points = self._design(space, probe, n_given, rng)
         n_known = 0 if evidence is None else len(evidence.units)
-        return points[: max(len(points) - n_known, 0)]
+        return points[n_known:]  # a search with the same seed has tried the first of them
 
     @contextmanager
     def _written_down(self, job: Job, history: History) -> Iterator[Job]:
@@ -372,6 +373,9 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
     # ------------------------------------------------------------------ after the last fit
 
     def _publish(self, job: Job, history: History, stop_reason: str) -> None:
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)  # what an earlier fit left does not belong to these results
+        self.n_splits_ = len(job.folds)
         self.history_ = history
         self.space_ = job.space
         self.stop_reason_ = stop_reason
@@ -393,6 +397,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         if partial or levels.any():
             rank_by_level(results, levels)
         results.update(job.race.columns(trials))
+        if partial:
+            results["n_splits_run"] = np.array([len(trial.run) for trial in trials])
         first = out[0]["test_scores"]
         self.multimetric_ = isinstance(first, dict)
         if callable(self.scoring) and self.multimetric_:
@@ -405,8 +411,6 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             self.best_params_ = results["params"][self.best_index_]
         self.scorer_ = getattr(scorers, "_scorers", scorers)
         results.update(self._more_columns(trials))
-        if partial:
-            results["n_splits_run"] = np.array([len(trial.run) for trial in trials])
         self.cv_results_ = results
 
     def _conclude(self, job: Job, history: History) -> None:
@@ -436,9 +440,6 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
     def _keep_finished(
         self, job: Job, history: History, scorers: Any, refit_metric: str, interrupt: str
     ) -> None:
-        for name in [name for name in vars(self) if name.endswith("_")]:
-            delattr(self, name)  # what an earlier fit left does not belong to these results
-        self.n_splits_ = len(job.folds)
         n_done = sum(trial.closed for trial in history)
         what = "candidates" if job.n_trials == job.n_candidates else "trials"
         self._publish(
@@ -446,9 +447,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             history,
             f"{interrupt} after {n_done} of {job.n_trials} {what}; nothing was refitted.",
         )
-        succeeded = any(s is not None and s.error is None for t in history for s in t.scores)
-        if n_done and succeeded:
-            closed = [trial for trial in history if trial.closed]
+        closed = [trial for trial in history if trial.closed]
+        if any(s is not None and s.error is None for t in closed for s in t.scores):
             self._select(job, closed, scorers, refit_metric)
 
 
