@@ -287,7 +287,7 @@ class History:
         self.closed: list[int] = []
         self.clock = Clock()
         self.n_asked = 0
-        self._levels: list[int] = []
+        self._top_level = 0
         self._first: list[int] = []  # the first trial of the same candidate
         self._note: Mapping[str, Any] | None = None
         self._tried: set[bytes] = set()
@@ -300,6 +300,7 @@ class History:
         self._seconds = np.empty((16, n_folds))
         self._run = np.zeros((16, n_folds), dtype=bool)
         self._closed = np.zeros(16, dtype=bool)
+        self._levels = np.zeros(16, dtype=np.intp)
 
     def __len__(self) -> int:
         return len(self.trials)
@@ -348,7 +349,7 @@ class History:
 
         NaN also of those that were given less of a resource than others.
         """
-        numbers, levels = np.array(self.closed, dtype=np.intp), np.array(self._levels)
+        numbers, levels = np.array(self.closed, dtype=np.intp), self._levels[: len(self)]
         means = self._fold_scores[numbers].mean(axis=1)
         return np.where(levels[numbers] == levels.max(initial=0), means, np.nan)
 
@@ -378,6 +379,7 @@ class History:
             self._seconds = _doubled(self._seconds)
             self._run = _doubled(self._run)
             self._closed = _doubled(self._closed)
+            self._levels = _doubled(self._levels)
         self._units[number] = proposal.unit
         self._fold_scores[number] = np.nan
         self._seconds[number] = 0.0
@@ -388,7 +390,8 @@ class History:
         self._tried.add(proposal.unit.tobytes())
         parent = proposal.parent
         self._first.append(number if parent is None else self._first[parent])
-        self._levels.append(proposal.level)
+        self._levels[number] = proposal.level
+        self._top_level = max(self._top_level, proposal.level)
         self.n_candidates += parent is None
         self.n_asked += proposal.origin == "asked"
         self._note = self._note if proposal.note is None else proposal.note
@@ -448,7 +451,7 @@ class History:
         """
         n, closed = len(self), self.visible(upto)
         pending, added = ~closed, np.zeros((1, 1))
-        if any(self._levels):
+        if self._top_level:
             closed, pending, added = self._compared(upto)
         fold_scores, run = self._fold_scores[:n][closed] + added, self._run[:n][closed]
         partial = not run.all()
@@ -473,7 +476,9 @@ class History:
         """Return what a fold took of each; NaN where less of a resource was used than of others."""
         n_run = np.maximum(self._run[: len(self)][rows].sum(axis=1), 1)
         seconds = self._seconds[: len(self)][rows].sum(axis=1) / n_run
-        levels = np.array(self._levels)[rows]
+        if not self._top_level:
+            return np.asarray(seconds)
+        levels = self._levels[: len(self)][rows]
         return np.where(levels == levels.max(initial=0), seconds, np.nan)
 
     def visible(self, upto: int | None = None) -> NDArray[np.bool_]:
@@ -491,7 +496,7 @@ class History:
         numbers, first = np.flatnonzero(self.visible(upto)), np.array(self._first)
         rows, added = comparable(
             self.visible_means(upto)[numbers],
-            np.array(self._levels)[numbers],
+            self._levels[numbers],
             first[numbers],
             self._units.shape[1] + 2,  # as BOHB asks of a level
         )

@@ -28,7 +28,7 @@ from tunein._halving import Halving, Setup, race_of
 from tunein._history import Evidence, History, Known, Proposal, Trial
 from tunein._journal import CheckpointError, Journal
 from tunein._math.design import sobol
-from tunein._math.scores import merge_ties
+from tunein._math.scores import all_tied
 from tunein._racing import Agenda, EveryFold, FoldRace
 from tunein._results import blank, fold_results, rank_by_level, with_stand_ins
 from tunein._sklearn import (
@@ -575,5 +575,4 @@ def is_telling(scores: Array) -> bool:
     finite = np.isfinite(scores)
     if not (finite.any() and finite.all()):  # all of none, while the first are still pending
         return bool(finite.any())
-    merged = merge_ties(scores)
-    return bool(merged.min() < merged.max())
+    return not all_tied(scores)
