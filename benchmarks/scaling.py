@@ -10,7 +10,7 @@ Three parts, each a table:
     The real loop on a simulated clock with up to 1,000 workers. A fold takes a minute on average,
     exponentially distributed; thinking takes what it takes here. *stale* is how many trials were
     open when one was proposed, *busy* is the share of the workers' time spent in fits, *regret* is
-    how far the best of 2,000 candidates is from the optimum.
+    how far the best candidate is from the optimum.
 ``load``
     Trials in the ten thousands and spaces in the thousands: what the search itself takes.
 
@@ -18,7 +18,7 @@ Run from the root of the repository, on an idle machine::
 
     export PYTHONPATH=benchmarks OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
     python benchmarks/scaling.py                  # about an hour; writes results/scaling-*.csv
-    python benchmarks/scaling.py --only load
+    python benchmarks/scaling.py --only load-tpe
     python benchmarks/scaling.py --quick          # smoke test, stores nothing
 """
 
@@ -220,14 +220,17 @@ class Hartmann(BaseEstimator):
 
 
 def simulation(name: str, quick: bool) -> Rows:
-    n_iter = 60 if quick else 2000
-    # A Gaussian process thinks for long, so there is one run of each.
-    seeds = range(1 if quick or name == "BayesSearchCV" else 3)
+    # A Gaussian process thinks for long: fewer candidates, workers and repeats.
+    n_iter, crowds, n_seeds = 2000, (1, 100, 1000), 3
+    if name == "BayesSearchCV":
+        n_iter, crowds, n_seeds = 500, (1, 10, 100), 1
+    if quick:
+        n_iter, crowds, n_seeds = 60, (8,), 1
     return [
         simulate(name, n, n_iter, is_seeded, seed)
-        for n in ((8,) if quick else (1, 100, 1000))
+        for n in crowds
         for is_seeded in ((True,) if n == 1 else (True, False))
-        for seed in seeds
+        for seed in range(n_seeds)
     ]
 
 
@@ -377,10 +380,10 @@ def wide(name: str, what: str, n: int, n_iter: int) -> Rows:
     return [row]
 
 
-def load_trials(quick: bool) -> Rows:
+def load_trials(name: str, quick: bool) -> Rows:
     if quick:
-        return long_run("TPESearchCV", 100, 50)
-    return long_run("TPESearchCV", 20_000, 1000) + long_run("BayesSearchCV", 5000, 500)
+        return long_run(name, 40, 20)
+    return long_run(name, 20_000, 1000) if name == "TPESearchCV" else long_run(name, 5000, 500)
 
 
 def load_spaces(quick: bool) -> Rows:
@@ -395,7 +398,8 @@ PARTS: dict[str, Callable[[bool], Rows]] = {
     "efficiency": efficiency,
     "simulation-tpe": partial(simulation, "TPESearchCV"),
     "simulation-bayes": partial(simulation, "BayesSearchCV"),
-    "load-trials": load_trials,
+    "load-tpe": partial(load_trials, "TPESearchCV"),
+    "load-bayes": partial(load_trials, "BayesSearchCV"),
     "load-spaces": load_spaces,
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -181,7 +182,7 @@ class Known:
     n_run: NDArray[np.intp] | None = None
     seconds: Array | None = None
 
-    @property
+    @cached_property
     def scores(self) -> Array:
         """Mean over folds of each closed trial; NaN if one of its folds failed."""
         # Divided first: the sum of scores near the largest float would overflow.
@@ -455,8 +456,9 @@ class History:
             closed, pending, added = self._compared(upto)
         fold_scores, run = self._fold_scores[:n][closed] + added, self._run[:n][closed]
         partial = not run.all()
-        n_run = run.sum(axis=1)
+        n_run = None
         if partial:
+            n_run = run.sum(axis=1)
             whole = fold_scores[self._whole()[closed]]
             fold_scores = FoldModel.of(whole).complete(fold_scores, run)
         known = Known(
@@ -467,14 +469,15 @@ class History:
             n_asked=self.n_asked,
             note=self._note,
             hypergradients=self._of_closed(closed) if self._hypergradients else {},
-            n_run=n_run if partial else None,
+            n_run=n_run,
             seconds=self._seconds_of(closed),
         )
         return self._evidence.before(known) if self._evidence else known
 
     def _seconds_of(self, rows: NDArray[np.bool_]) -> Array:
         """Return what a fold took of each; NaN where less of a resource was used than of others."""
-        n_run = np.maximum(self._run[: len(self)][rows].sum(axis=1), 1)
+        run = self._run[: len(self)][rows]
+        n_run = self.n_folds if run.all() else np.maximum(run.sum(axis=1), 1)
         seconds = self._seconds[: len(self)][rows].sum(axis=1) / n_run
         if not self._top_level:
             return np.asarray(seconds)
