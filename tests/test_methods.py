@@ -20,6 +20,7 @@ from toys import Anything, Draws, X
 from tunein import BayesSearchCV, Categorical, HyperGradSearchCV, Integer, Real, TPESearchCV
 from tunein._history import Known
 from tunein._space import Space
+from tunein._tpe import _split
 
 every_search = pytest.mark.parametrize(
     "search_class", [TPESearchCV, BayesSearchCV, HyperGradSearchCV]
@@ -739,3 +740,15 @@ def test_workers_without_a_seed_try_as_many(search_class):
     assert len(search.history_) == 16
     assert_inside(search, "reals")
     assert_no_point_twice(search)
+
+
+@pytest.mark.parametrize("n", [30, 1025, 1026, 3000])
+@pytest.mark.parametrize("n_values", [2, 40, 10**6])
+def test_the_good_ones_are_those_that_a_stable_sort_puts_first(n, n_values):
+    rng = np.random.default_rng(0)
+    losses = rng.integers(n_values, size=n).astype(float)
+    losses[rng.random(n) < 0.1] = np.inf
+    order = np.argsort(losses, kind="stable")
+    good, rest = _split(losses, 25)
+    assert good.tolist() == order[:25].tolist()
+    assert sorted(rest) == sorted(order[25:])

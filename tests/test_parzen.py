@@ -293,3 +293,16 @@ def test_sampling_and_scoring_change_nothing():
     np.testing.assert_array_equal(points, before)
     for now, then in zip((units, weights, bandwidths), kept, strict=True):
         np.testing.assert_array_equal(now, then)
+
+
+def test_of_thousands_of_parameters_no_mixture_is_out_of_sight_of_another():
+    d = 2000
+    points = rng().random((5, d))
+    weights = np.array([[1.0, 1, 0, 0, 0, 0.002], [0, 0, 1, 1, 1, 0.002]])
+    kinds, cells = ["continuous"] * d, [None] * d
+    mixtures = ParzenMixture(points, weights, np.full(d, 0.05), kinds, cells)
+    logs = mixtures.log_density(points)
+    assert np.isfinite(logs).all()
+    for i in range(2):
+        alone = ParzenMixture(points, weights[i], np.full(d, 0.05), kinds, cells)
+        np.testing.assert_allclose(logs[i], alone.log_density(points), rtol=1e-12)

@@ -150,3 +150,11 @@ def test_few_and_equal_and_extreme_scores_are_answered_in_numbers(means):
     assert np.isfinite(seen.y).all()
     assert np.isfinite(seen.weights).all()
     assert (seen.weights > 0).all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 50])
+@pytest.mark.parametrize("scale", [0.0, 1e-300, 1e-15, 1e-14, 1e-12, 1e-10, 1e-3, 1e3, 1e307])
+@pytest.mark.parametrize("middle", [0.0, 0.7, -1e3])
+def test_all_are_tied_if_merging_leaves_one(n, scale, middle):
+    scores = middle + scale * np.random.default_rng(0).uniform(-1, 1, n)
+    assert told.all_tied(scores) == (len(np.unique(told.merge_ties(scores))) == 1)

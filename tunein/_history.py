@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -182,7 +183,7 @@ class Known:
     n_run: NDArray[np.intp] | None = None
     seconds: Array | None = None
 
-    @property
+    @cached_property
     def scores(self) -> Array:
         """Mean over folds of each closed trial; NaN if one of its folds failed."""
         # Divided first: the sum of scores near the largest float would overflow.
@@ -222,7 +223,7 @@ class Evidence:
 
 
 # What a record has a row of for each trial.
-_GROWING = ("_units", "_fold_scores", "_seconds", "_run", "_closed")
+_GROWING = ("_units", "_fold_scores", "_seconds", "_run", "_closed", "_levels")
 
 
 class Follower(Protocol):
@@ -298,7 +299,6 @@ class History:
         self.closed: list[int] = []
         self.clock = Clock()
         self.n_asked = 0
-        self._levels: list[int] = []
         self._first: list[int] = []  # the first trial of the same candidate
         self._note: Mapping[str, Any] | None = None
         self._tried: set[bytes] = set()
@@ -311,6 +311,7 @@ class History:
         self._seconds = np.empty((16, n_folds))
         self._run = np.zeros((16, n_folds), dtype=bool)
         self._closed = np.zeros(16, dtype=bool)
+        self._levels = np.zeros(16, dtype=np.intp)
 
     def __len__(self) -> int:
         return len(self.trials)
@@ -360,7 +361,7 @@ class History:
 
         NaN also of those that had not all of the resource.
         """
-        numbers, levels = np.array(self.closed, dtype=np.intp), np.array(self._levels)
+        numbers, levels = np.array(self.closed, dtype=np.intp), self._levels[: len(self)]
         means = self._fold_scores[numbers].mean(axis=1)
         return np.where(levels[numbers] == self.top, means, np.nan)
 
@@ -397,7 +398,7 @@ class History:
         self._tried.add(proposal.unit.tobytes())
         parent = proposal.parent
         self._first.append(number if parent is None else self._first[parent])
-        self._levels.append(proposal.level)
+        self._levels[number] = proposal.level
         self.n_candidates += parent is None
         self.n_asked += proposal.origin == "asked"
         self._note = self._note if proposal.note is None else proposal.note
@@ -457,9 +458,9 @@ class History:
         """
         n, closed = len(self), self.visible(upto)
         pending, added = ~closed, np.zeros((1, 1))
-        if any(self._levels):
+        if self._levels[:n].any():
             closed, pending, added = self._compared(upto)
-        n_run = self._run[:n][closed].sum(axis=1)
+        run = self._run[:n][closed]
         known = Known(
             units=self._units[:n][closed],
             fold_scores=self._completed(closed, added),
@@ -468,14 +469,14 @@ class History:
             n_asked=self.n_asked,
             note=self._note,
             hypergradients=self._of_closed(closed) if self._hypergradients else {},
-            n_run=n_run if (n_run < self.n_folds).any() else None,
+            n_run=None if run.all() else run.sum(axis=1),
             seconds=self._seconds_of(closed),
         )
         return self._evidence.before(known) if self._evidence else known
 
     def at_top(self) -> tuple[list[Trial], Array]:
         """Return the closed trials that had all of the resource, and their scores as in `known`."""
-        chosen = self.visible() & (np.array(self._levels, dtype=int) == self.top)
+        chosen = self.visible() & (self._levels[: len(self)] == self.top)
         return [trial for trial in self if chosen[trial.number]], self._completed(chosen)
 
     def _completed(self, chosen: NDArray[np.bool_], added: Array | float = 0.0) -> Array:
@@ -489,9 +490,10 @@ class History:
 
     def _seconds_of(self, rows: NDArray[np.bool_]) -> Array:
         """Return what a fold took of each; NaN where less of a resource was used than of others."""
-        n_run = np.maximum(self._run[: len(self)][rows].sum(axis=1), 1)
+        run = self._run[: len(self)][rows]
+        n_run = self.n_folds if run.all() else np.maximum(run.sum(axis=1), 1)
         seconds = self._seconds[: len(self)][rows].sum(axis=1) / n_run
-        levels = np.array(self._levels)[rows]
+        levels = self._levels[: len(self)][rows]
         return np.where(levels == levels.max(initial=0), seconds, np.nan)
 
     def visible(self, upto: int | None = None) -> NDArray[np.bool_]:
@@ -509,7 +511,7 @@ class History:
         numbers, first = np.flatnonzero(self.visible(upto)), np.array(self._first)
         rows, added = comparable(
             self.visible_means(upto)[numbers],
-            np.array(self._levels)[numbers],
+            self._levels[numbers],
             first[numbers],
             self._units.shape[1] + 2,  # as BOHB asks of a level
         )

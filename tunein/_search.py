@@ -29,7 +29,7 @@ from tunein._history import Evidence, History, Known, Trial
 from tunein._journal import CheckpointError, Journal
 from tunein._loop import Job, Loop, Step
 from tunein._math.design import sobol
-from tunein._math.scores import merge_ties
+from tunein._math.scores import all_tied
 from tunein._racing import Agenda, FoldRace
 from tunein._results import blank, fold_results, rank_by_level, with_stand_ins
 from tunein._sklearn import (
@@ -457,5 +457,4 @@ def is_telling(scores: Array) -> bool:
     finite = np.isfinite(scores)
     if not (finite.any() and finite.all()):  # all of none, while the first are still pending
         return bool(finite.any())
-    merged = merge_ties(scores)
-    return bool(merged.min() < merged.max())
+    return not all_tied(scores)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tunein._cost_aware import CostAwareSearchCV, log_seconds
 from tunein._dimensions import Array
@@ -115,10 +116,8 @@ class TPESearchCV(CostAwareSearchCV):
     ) -> tuple[Array, Mapping[str, Any] | None]:
         scores = known.scores
         finite = np.isfinite(scores)
-        # Worst last; failures after the worst; equal scores in the order of trial.
-        order = np.argsort(np.where(finite, -scores, np.inf), kind="stable")
         n_good = max(1, min(math.ceil(_GOOD_SHARE * len(scores)), _MAX_GOOD, int(finite.sum())))
-        good, rest = order[:n_good], order[n_good:]
+        good, rest = _split(np.where(finite, -scores, np.inf), n_good)
         if len(rest) > _MAX_REST:
             rest = rng.choice(rest, _MAX_REST, replace=False)
         others = np.concatenate([known.units[rest], known.pending])
@@ -133,6 +132,20 @@ class TPESearchCV(CostAwareSearchCV):
             cost = Quadratic(*log_seconds(known), space.kinds)(points)
             promise = _log_improvement(promise, n_good / len(scores)) - power * cost
         return points[int(np.argmax(promise))], None
+
+
+def _split(losses: Array, n_good: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the least losses, in order, and the others; equal ones in the order of trial."""
+    if len(losses) <= _MAX_GOOD + _MAX_REST:
+        order = np.argsort(losses, kind="stable")
+        return order[:n_good], order[n_good:]
+    # Of many, most are left out by chance next, and to sort them all at every step takes long.
+    limit = np.partition(losses, n_good - 1)[n_good - 1]
+    good = np.append(np.flatnonzero(losses < limit), np.flatnonzero(losses == limit))[:n_good]
+    good = good[np.argsort(losses[good], kind="stable")]
+    is_good = np.zeros(len(losses), dtype=bool)
+    is_good[good] = True
+    return good, np.flatnonzero(~is_good)
 
 
 def _log_improvement(log_ratio: Array, share: float) -> Array:

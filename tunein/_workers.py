@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -42,6 +42,9 @@ _QUEUEING_SECONDS = 1.0
 # How often the workers of multiprocessing are looked at: it says nothing when one dies.
 _WATCHING_SECONDS = 0.5
 
+# How often data that a Dask cluster has lost is sent there anew for the same call.
+_MAX_RESENT = 5
+
 
 @dataclass
 class Call:
@@ -53,6 +56,8 @@ class Call:
     own: Mapping[str, Any]
     mark: Mark | None = None
     is_alone: bool = False  # has it been there when a worker died, and runs without others now?
+    edition: int = 0  # of the data that it was sent with
+    n_resent: int = 0
 
 
 class Workers:
@@ -425,6 +430,43 @@ class ForkedProcesses(MarkedProcesses):
                 self._judge(call, process and process.exitcode, None)
 
 
+class DaskProcesses(Processes):
+    """Workers of a Dask cluster, which may come and go.
+
+    Joblib sends what is large, as X, to one worker only, once; the others get it from there, and
+    fits name it. If all workers that have it die, fits that need it are cancelled, those to come
+    as well. Then it is sent anew, and so are they.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._edition = 0
+
+    def _send(self, call: Call) -> None:
+        call.edition = self._edition
+        super()._send(call)
+
+    def _receive_loss(self, call: Call, error: BaseException) -> None:
+        client = self._backend.client
+        if not _tells_of_cancellation(error):
+            super()._receive_loss(call, error)
+        elif client.status != "running":
+            raise ConnectionError(
+                "The connection to Dask's scheduler was lost. The scores that had come back are "
+                "in the file at checkpoint=, if there is one; the same fit resumes from there."
+            ) from error
+        elif call.n_resent == _MAX_RESENT:
+            raise error
+        else:
+            if call.edition == self._edition:  # else it has been sent anew for another call
+                client.wait_for_workers(1)  # there is nowhere to send it to before
+                self._backend.call_data_futures.clear()
+                self._backend.data_futures.clear()  # what the user had scattered
+                self._edition += 1
+            call.n_resent += 1
+            self._waiting.append(call)
+
+
 class Evaluation:
     """Context manager that picks the evaluator for ``n_jobs`` and joblib's active backend.
 
@@ -514,12 +556,22 @@ def _kind_of(backend: Any) -> type[Workers]:
         return Workers
     if isinstance(backend, LokyBackend):
         return LokyProcesses
-    return ForkedProcesses if isinstance(backend, MultiprocessingBackend) else Processes
+    # These by name: they need not be installed, and importing them takes long.
+    name = type(backend).__name__
+    if name == "DaskDistributedBackend":
+        return DaskProcesses
+    # Ray's derives from that of multiprocessing, but its pool has no processes to look at.
+    is_local = isinstance(backend, MultiprocessingBackend) and name != "RayBackend"
+    return ForkedProcesses if is_local else Processes
 
 
 def _tells_of_death(error: BaseException) -> bool:
     # Distributed's error goes by its name: it need not be installed.
     return isinstance(error, TerminatedWorkerError) or type(error).__name__ == "KilledWorker"
+
+
+def _tells_of_cancellation(error: BaseException) -> bool:
+    return isinstance(error, CancelledError)  # of which distributed's is one
 
 
 def _capacity(pre_dispatch: int | str, n_workers: int) -> int:

@@ -31,7 +31,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr, ndtr, ndtri
+from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
 
 Array: TypeAlias = NDArray[np.float64]
 Cells: TypeAlias = Callable[[int, Array], tuple[Array, Array]]
@@ -115,7 +115,14 @@ class ParzenMixture:
         peak = np.maximum(total.max(axis=1, initial=0.0), 0.0)
         scaled = np.exp(total - peak[:, None])
         centres, prior = self.weights[..., :-1], self.weights[..., -1:]
-        return np.asarray(peak + np.log(centres @ scaled.T + prior * np.exp(-peak)))
+        density = centres @ scaled.T + prior * np.exp(-peak)
+        if density.all():
+            return np.asarray(peak + np.log(density))
+        # Of thousands of parameters: from the peak of one mixture nothing of another is in sight.
+        with np.errstate(divide="ignore"):
+            weights = np.log(self.weights)[..., None, :]
+        all_kernels = np.append(total, np.zeros((len(total), 1)), axis=1)
+        return np.asarray(logsumexp(all_kernels + weights, axis=-1))
 
     def _log_marginals(self, kernels: Array, present: NDArray[np.bool_]) -> Array:
         with np.errstate(under="ignore"):

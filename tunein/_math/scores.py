@@ -182,6 +182,16 @@ def merge_ties(scores: Array) -> Array:
     return merged
 
 
+def all_tied(scores: Array) -> bool:
+    """Tell whether finite scores, shape (n,), differ by rounding alone."""
+    most = len(scores) * _ROUNDING * float(np.abs(scores).max(initial=0.0))
+    low, high = float(scores.min()), float(scores.max())
+    if high / 2 - low / 2 > most:  # so many small steps do not lead so far: no need to sort
+        return False
+    merged = merge_ties(scores)
+    return bool(merged.min() == merged.max())
+
+
 def draw_in(v: Array) -> Array:
     """Return finite scores, shape (n,), those of the worse half nearer to the median.
 

@@ -1,0 +1,430 @@
+"""How a search scales: more workers, more trials, larger spaces.
+
+Three parts, each a table:
+
+``efficiency``
+    Real workers, 1 to 8, on threads and on loky's processes. A fit sleeps for 10 ms, 100 ms or
+    1 s, which takes no processor, so two cores show what scheduling costs. 1 is ideal: all fit
+    times over the number of workers. The start of the pool is not counted.
+``simulation``
+    The real loop on a simulated clock with up to 1,000 workers. A fold takes a minute on average,
+    exponentially distributed; thinking takes what it takes here. *stale* is how many trials were
+    open when one was proposed, *busy* is the share of the workers' time spent in fits, *regret* is
+    how far the best candidate is from the optimum.
+``load``
+    Trials in the ten thousands and spaces in the thousands: what the search itself takes.
+
+Run from the root of the repository, on an idle machine::
+
+    export PYTHONPATH=benchmarks OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+    python benchmarks/scaling.py                  # about an hour; writes results/scaling-*.csv
+    python benchmarks/scaling.py --only load-tpe
+    python benchmarks/scaling.py --quick          # smoke test, stores nothing
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import heapq
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+from unittest import mock
+
+import numpy as np
+from joblib import Parallel, delayed, parallel_config
+from report import markdown
+from scipy.stats import uniform
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import KFold
+from threadpoolctl import threadpool_limits
+
+import tunein
+from tunein import _search
+
+RESULTS = Path(__file__).parent / "results"
+X = np.arange(20.0)[:, None]
+Rows = list[dict[str, Any]]
+SEARCHES: dict[str, Any] = {
+    name: getattr(tunein, name) for name in ("TPESearchCV", "BayesSearchCV")
+}
+
+
+class Sleeper(BaseEstimator):
+    """Sleeps when fitted; its score is a formula."""
+
+    def __init__(self, a: float = 0.5, b: float = 0.5, seconds: float = 0.0) -> None:
+        self.a = a
+        self.b = b
+        self.seconds = seconds
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        time.sleep(self.seconds)
+        return self
+
+    def score(self, X: Any, y: Any = None) -> float:
+        return -((self.a - 0.3) ** 2) - (self.b - 0.6) ** 2
+
+
+# ---------------------------------------------------------------- real workers
+
+
+def efficiency(quick: bool) -> Rows:
+    lengths = (0.01,) if quick else (0.01, 0.1, 1.0)
+    return [
+        {"backend": backend, "fit_s": seconds, "workers": n, "efficiency": share_busy(*case)}
+        for backend, seconds in itertools.product(("threading", "loky"), lengths)
+        for n in ((1, 2) if quick else (1, 2, 4, 8))
+        if (case := (backend, seconds, n))
+    ]
+
+
+def share_busy(backend: str, seconds: float, n_workers: int) -> float:
+    """Return the ideal wall time of a search over its real one."""
+    rounds = max(5, min(40, int(4 / seconds)))
+    n_iter = max(2, rounds * n_workers // 4)
+    with threadpool_limits(1), parallel_config(backend):
+        search = tunein.TPESearchCV(
+            Sleeper(seconds=seconds),
+            {"a": uniform(0, 1), "b": uniform(0, 1)},
+            n_iter=n_iter,
+            cv=KFold(4),
+            n_jobs=n_workers,
+            random_state=0,
+            refit=False,
+        )
+        warm_up(n_workers)
+        start = time.perf_counter()
+        search.fit(X)
+        wall = time.perf_counter() - start
+    return round(4 * n_iter * seconds / n_workers / wall, 3)
+
+
+def warm_up(n_workers: int) -> None:
+    """Return when all workers run, and have their modules."""
+    met: set[tuple[int, int]] = set()
+    while len(met) < n_workers:
+        met = set(Parallel(n_workers, batch_size=1)(delayed(nap)() for _ in range(2 * n_workers)))
+
+
+def nap() -> tuple[int, int]:
+    time.sleep(0.1)
+    return os.getpid(), threading.get_ident()
+
+
+# ---------------------------------------------------------------- simulated workers
+
+
+class Simulated:
+    """An evaluator of so many workers whose clock is simulated.
+
+    It speaks the protocol of ``tunein._evaluation.Evaluator``. Calls run here, at once; each is
+    handed back in the order in which workers would have finished. What the search itself takes is
+    measured in seconds of the processor, and put on the same clock.
+    """
+
+    leaves_process = False
+    can_abandon = True
+
+    def __init__(self, n_workers: int, mean_seconds: float, seed: int) -> None:
+        self.n_workers = self.n_workers_asked = n_workers
+        self.capacity = 2 * n_workers
+        self.n_running = 0
+        self.now = self.busy = self.own = 0.0
+        self.staleness: list[int] = []
+        self._mean, self._rng = mean_seconds, np.random.default_rng(seed)
+        self._free = [0.0] * n_workers
+        self._running: list[tuple[float, int, Any, Any]] = []
+        self._n, self._open, self._left = itertools.count(), set(), {}
+        self._last = 0.0
+
+    def __enter__(self) -> Self:
+        self._last = time.process_time()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        return None
+
+    def _think(self) -> None:
+        """Let the clock go on by what the search took since it was last here."""
+        took = time.process_time() - self._last
+        self.own += took
+        self.now += took
+
+    def submit(
+        self,
+        label: Any,
+        function: Callable[..., Any],
+        kwargs: dict[str, Any],
+        own: Mapping[str, Any],
+    ) -> None:
+        self._think()
+        number, _ = label
+        if number not in self._left:
+            self.staleness.append(len(self._open))
+            self._open.add(number)
+            self._left[number] = kwargs["split_progress"][1]
+        length = self._rng.exponential(self._mean)
+        end = max(heapq.heappop(self._free), self.now) + length
+        heapq.heappush(self._free, end)
+        self.busy += length
+        result = function(**kwargs, **own)
+        heapq.heappush(self._running, (end, next(self._n), label, result))
+        self.n_running += 1
+        self._last = time.process_time()
+
+    def next(self, timeout: float | None = None) -> tuple[Any, Any]:
+        self._think()
+        end, _, label, result = heapq.heappop(self._running)
+        self.now = max(self.now, end)
+        self.n_running -= 1
+        self._left[label[0]] -= 1
+        if not self._left[label[0]]:
+            self._open.discard(label[0])
+        self._last = time.process_time()
+        return label, result
+
+    def abandon(self) -> None:
+        self._running.clear()
+
+
+class Hartmann(BaseEstimator):
+    """Hartmann's function of six parameters, upside down: the best score is 3.32237."""
+
+    BEST = 3.32237
+
+    def __init__(
+        self,
+        x0: float = 0.5,
+        x1: float = 0.5,
+        x2: float = 0.5,
+        x3: float = 0.5,
+        x4: float = 0.5,
+        x5: float = 0.5,
+    ) -> None:
+        self.x0, self.x1, self.x2, self.x3, self.x4, self.x5 = x0, x1, x2, x3, x4, x5
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        return self
+
+    def score(self, X: Any, y: Any = None) -> float:
+        from landscapes import hartmann
+
+        return hartmann(np.array([getattr(self, f"x{i}") for i in range(6)]))
+
+
+def simulation(name: str, quick: bool) -> Rows:
+    # A Gaussian process thinks for long: fewer candidates, workers and repeats.
+    n_iter, crowds, n_seeds = 2000, (1, 100, 1000), 3
+    if name == "BayesSearchCV":
+        n_iter, crowds, n_seeds = 500, (1, 10, 100), 1
+    if quick:
+        n_iter, crowds, n_seeds = 60, (8,), 1
+    return [
+        simulate(name, n, n_iter, is_seeded, seed)
+        for n in crowds
+        for is_seeded in ((True,) if n == 1 else (True, False))
+        for seed in range(n_seeds)
+    ]
+
+
+def simulate(name: str, n_workers: int, n_iter: int, is_seeded: bool, seed: int) -> dict[str, Any]:
+    cluster = Simulated(n_workers, 60.0, seed)
+    search = SEARCHES[name](
+        Hartmann(),
+        {f"x{i}": uniform(0, 1) for i in range(6)},
+        n_iter=n_iter,
+        cv=KFold(5),
+        random_state=seed if is_seeded else None,
+        refit=False,
+    )
+    evaluation = mock.patch.object(_search, "Evaluation", return_value=Entered(cluster))
+    with threadpool_limits(1), evaluation:
+        search.fit(X)
+    wall = max(cluster.now, 1e-9)
+    row = {
+        "search": name,
+        "workers": n_workers,
+        "random_state": "int" if is_seeded else "None",
+        "candidates": n_iter,
+        "seed": seed,
+        "own_ms_per_fold": round(1000 * cluster.own / (5 * n_iter), 3),
+        "stale": float(np.median(cluster.staleness)),
+        "busy": round(cluster.busy / (n_workers * wall), 3),
+        "hours": round(wall / 3600, 2),
+        "regret": round(Hartmann.BEST - float(search.best_score_), 4),
+    }
+    print(row, flush=True)
+    return row
+
+
+class Entered:
+    """Stands for ``Evaluation``: a context manager that knows how many workers were asked for."""
+
+    def __init__(self, cluster: Simulated) -> None:
+        self.cluster = cluster
+        self.n_workers_asked = cluster.n_workers
+
+    def __enter__(self) -> Simulated:
+        return self.cluster.__enter__()
+
+    def __exit__(self, *_: Any) -> None:
+        return None
+
+
+# ---------------------------------------------------------------- load
+
+
+class AnyParams(BaseEstimator):
+    """Takes whatever parameters there are; fitting does nothing."""
+
+    def __init__(self, values: Any = None) -> None:
+        self.values = values
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        return dict(self.values or {})
+
+    def set_params(self, **values: Any) -> Self:
+        self.values = {**(self.values or {}), **values}
+        return self
+
+    def __sklearn_clone__(self) -> AnyParams:
+        return AnyParams(dict(self.values or {}))
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        return self
+
+    def score(self, X: Any, y: Any = None) -> float:
+        numbers = [v for v in (self.values or {}).values() if isinstance(v, float)]
+        return -float(np.mean((np.array(numbers or [0.0]) - 0.3) ** 2))
+
+
+class Laps:
+    """Keeps the CPU seconds at every so many trials, as a callback."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.at = [time.process_time()]
+
+    def __call__(self, history: Any) -> None:
+        if len(history.closed) % self.every == 0:
+            self.at.append(time.process_time())
+
+
+def long_run(name: str, n_iter: int, every: int) -> Rows:
+    """Return milliseconds a trial, by so many trials."""
+    laps = Laps(every)
+    search = SEARCHES[name](
+        Sleeper(),
+        {"a": uniform(0, 1), "b": uniform(0, 1), "seconds": [0.0]},
+        n_iter=n_iter,
+        cv=KFold(2),
+        random_state=0,
+        refit=False,
+        callbacks=laps,
+    )
+    start = time.process_time()
+    with threadpool_limits(1):
+        search.fit(X)
+    total = time.process_time() - start
+    rows = [
+        {"search": name, "trials": every * (i + 1), "ms_per_trial": round(1000 * lap / every, 2)}
+        for i, lap in enumerate(np.diff(laps.at).tolist())
+    ]
+    after = 1000 * (total - (laps.at[-1] - laps.at[0]))
+    rows.append({"search": name, "trials": "results", "ms_per_trial": round(after / n_iter, 3)})
+    for row in rows:
+        print(row, flush=True)
+    return rows
+
+
+SPACES: dict[str, Callable[[int], Any]] = {
+    "parameters": lambda n: {f"p{i}": uniform(0, 1) for i in range(n)},
+    "choices": lambda n: {"p0": uniform(0, 1), "kind": [f"choice {i}" for i in range(n)]},
+    "branches": lambda n: [{f"p{i}": uniform(0, 1), "kind": [f"branch {i}"]} for i in range(n)],
+}
+
+
+def wide(name: str, what: str, n: int, n_iter: int) -> Rows:
+    """Return seconds until the first fit, and between two later ones."""
+    stamps: list[float] = []
+    search = SEARCHES[name](
+        AnyParams(),
+        SPACES[what](n),
+        n_iter=n_iter,
+        cv=KFold(2),
+        random_state=0,
+        refit=False,
+        callbacks=lambda history: stamps.append(time.process_time()),
+    )
+    start = time.process_time()
+    with threadpool_limits(1):
+        search.fit(X)
+    steps = np.diff(stamps)
+    row = {
+        "search": name,
+        "space": f"{n} {what}",
+        "trials": n_iter,
+        "first_s": round(stamps[0] - start, 3),
+        "median_step_s": round(float(np.median(steps[n_iter // 2 :])), 4),
+        "worst_step_s": round(float(steps.max()), 3),
+        "results_s": round(time.process_time() - stamps[-1], 3),
+    }
+    print(row, flush=True)
+    return [row]
+
+
+def load_trials(name: str, quick: bool) -> Rows:
+    if quick:
+        return long_run(name, 40, 20)
+    return long_run(name, 20_000, 1000) if name == "TPESearchCV" else long_run(name, 5000, 500)
+
+
+def load_spaces(quick: bool) -> Rows:
+    sizes = (("parameters", 2000), ("choices", 10_000), ("branches", 1000))
+    rows = []
+    for name, (what, n) in itertools.product(SEARCHES, sizes):
+        rows += wide(name, what, n // 100 if quick else n, 20)
+    return rows
+
+
+PARTS: dict[str, Callable[[bool], Rows]] = {
+    "efficiency": efficiency,
+    "simulation-tpe": partial(simulation, "TPESearchCV"),
+    "simulation-bayes": partial(simulation, "BayesSearchCV"),
+    "load-tpe": partial(load_trials, "TPESearchCV"),
+    "load-bayes": partial(load_trials, "BayesSearchCV"),
+    "load-spaces": load_spaces,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="small sizes, nothing is stored")
+    parser.add_argument("--only", default="", help="part of the name of a part")
+    options = parser.parse_args()
+    for name, part in PARTS.items():
+        if options.only not in name:
+            continue
+        rows = part(options.quick)
+        print(
+            f"\n{name}\n\n{markdown(list(rows[0]), [[str(v) for v in r.values()] for r in rows])}"
+        )
+        if not options.quick:
+            with (RESULTS / f"scaling-{name}.csv").open("w", newline="") as file:
+                writer = csv.DictWriter(file, rows[0])
+                writer.writeheader()
+                writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    # Workers import what a module defines; what a script defines would be sent again and again.
+    import scaling
+
+    scaling.main()
