@@ -134,7 +134,6 @@ def test_gradients_are_of_the_unit_cube_in_the_results():
 )
 def test_the_loss_is_the_scorer_or_a_named_proxy(estimator, scoring, loss, is_proxy):
     name = "C" if isinstance(estimator, LogisticRegression) else "alpha"
-    data = (XC, yc) if hasattr(estimator, "predict_log_proba") or is_proxy else (X, y)
     data = (XC, yc) if isinstance(estimator, RidgeClassifier | LogisticRegression) else (X, y)
     found = search(estimator, {name: WIDE}, scoring=scoring, n_iter=3).fit(*data)
     assert (found.loss_, found.loss_is_proxy_) == (loss, is_proxy)
@@ -143,6 +142,20 @@ def test_the_loss_is_the_scorer_or_a_named_proxy(estimator, scoring, loss, is_pr
 def test_the_deviance_of_a_generalised_linear_model_is_its_score():
     found = search(PoissonRegressor(), {"alpha": WIDE}).fit(X, np.exp(y))
     assert (found.loss_, found.loss_is_proxy_) == ("d2_deviance", False)
+    np.testing.assert_allclose(
+        1 - found.cv_results_["loss"], found.cv_results_["mean_test_score"], atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("model", [Ridge(), PoissonRegressor()])
+def test_the_score_of_a_nested_pipeline_is_that_of_its_model(model):
+    nested = make_pipeline(StandardScaler(), make_pipeline(StandardScaler(), model))
+    name = f"pipeline__{type(model).__name__.lower()}__alpha"
+    found, flat = (
+        search(estimator, {name: WIDE}, n_iter=4).fit(X, np.exp(y))
+        for estimator, name in [(nested, name), (model, "alpha")]
+    )
+    assert (found.loss_, found.loss_is_proxy_) == (flat.loss_, False)
     np.testing.assert_allclose(
         1 - found.cv_results_["loss"], found.cv_results_["mean_test_score"], atol=1e-3
     )

@@ -103,8 +103,7 @@ class Differentiable:
 
     def describe_missing(self, estimator: Any) -> str:
         """Say which parameters have none."""
-        last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
-        name = type(last).__name__
+        name = type(Chain.of(estimator).last).__name__
         if not self.exact:
             return f"{name} has none for {sorted(self.missing)}."
         return f"{sorted(self.missing)} of {name} have none, or not everywhere."
@@ -149,7 +148,7 @@ def descended(
 
 def _loss_of(scorer: Any, estimator: Any, rules: tuple[Rule, ...]) -> Loss | None:
     """Return the loss that is the scorer's own, if there is one."""
-    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    last = Chain.of(estimator).last
     metric = metric_of(scorer, last)
     if metric == "score":  # of generalised linear models, D^2
         powers = {PoissonRegressor: 1.0, GammaRegressor: 2.0}
@@ -223,9 +222,7 @@ class FoldProbe:
 
     def _fits_front_with(self, estimator: Any, fit_params: Mapping[str, Any]) -> bool:
         """Tell whether parameters of fit reach transformers whose slopes are asked for."""
-        if not isinstance(estimator, Pipeline):
-            return False
-        last = f"{estimator.steps[-1][0]}__"
+        last = Chain.of(estimator).prefix  # empty, and so with all names, if there is no pipeline
         is_front = any(not name.startswith(last) for name in self.names)
         return is_front and any(not key.startswith(last) for key in fit_params)
 
