@@ -96,7 +96,7 @@ class Score:
     peak_memory: int | None = None
 
 
-@dataclass(slots=True)
+@dataclass
 class Trial:
     """One candidate and what is known of it.
 
