@@ -128,7 +128,8 @@ def test_data_travel_once_and_not_with_each_fit(cluster, monkeypatch):
     # From here to the scheduler or straight to a worker, and from there to the two others; with
     # each of 48 fits it would have been 48 times.
     assert X.nbytes <= sum(sent) < 2.5 * X.nbytes
-    assert between < 2.5 * X.nbytes
+    # Twice; but from a worker that has nothing to do for a moment Dask takes copies away.
+    assert between < 8 * X.nbytes
 
 
 def test_a_worker_is_killed_and_one_added(cluster, expected, tmp_path):

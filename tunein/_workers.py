@@ -12,6 +12,7 @@ import queue
 import tempfile
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
@@ -44,6 +45,12 @@ _WATCHING_SECONDS = 0.5
 
 # How often data that a Dask cluster has lost is sent there anew for the same call.
 _MAX_RESENT = 5
+
+# Bytes from which on joblib does so.
+_LARGE = 1e3
+
+# For how long, at first, a cluster is left to itself that does not take data.
+_SETTLING_SECONDS = 0.1
 
 
 @dataclass
@@ -433,38 +440,79 @@ class ForkedProcesses(MarkedProcesses):
 class DaskProcesses(Processes):
     """Workers of a Dask cluster, which may come and go.
 
-    Joblib sends what is large, as X, to one worker only, once; the others get it from there, and
-    fits name it. If all workers that have it die, fits that need it are cancelled, those to come
-    as well. Then it is sent anew, and so are they.
+    What is large, as X, is sent to one worker only, once; the others get it from there, and fits
+    name it. If all workers that have it die, fits that need it are cancelled, those to come as
+    well. Then it is sent anew, and so are they.
     """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._edition = 0
+        self._shared: dict[int, weakref.ref[Any]] = {}
+
+    def __exit__(self, exc_type: type[BaseException] | None, *_: Any) -> None:
+        super().__exit__(exc_type)
+        self._forget()  # what is changed in place is not what was sent
 
     def _send(self, call: Call) -> None:
+        for value in call.kwargs.values():
+            if id(value) not in self._backend.data_futures and _is_large(value):
+                self._share(value)
         call.edition = self._edition
         super()._send(call)
 
-    def _receive_loss(self, call: Call, error: BaseException) -> None:
+    def _share(self, value: Any) -> None:
+        """Send data to the cluster.
+
+        Joblib would do so, but where that fails the call is never heard of again.
+        """
         client = self._backend.client
-        if not _tells_of_cancellation(error):
-            super()._receive_loss(call, error)
-        elif client.status != "running":
+        for attempt in range(_MAX_RESENT + 1):
+            self._check_connection(None)
+            client.wait_for_workers(1)
+            try:
+                future = client.scatter(value, hash=False)
+            except OSError:  # the worker chosen is dead, which is not known everywhere yet
+                if attempt == _MAX_RESENT:
+                    raise
+                time.sleep(2**attempt * _SETTLING_SECONDS)
+            else:
+                break
+        key, futures, shared = id(value), self._backend.data_futures, self._shared
+        futures[key] = future
+
+        def release(_: weakref.ref[Any]) -> None:
+            """Forget a value that is gone, before another has its id."""
+            futures.pop(key, None)
+            shared.pop(key, None)
+
+        shared[key] = weakref.ref(value, release)
+
+    def _forget(self) -> None:
+        for key in list(self._shared):
+            self._backend.data_futures.pop(key, None)
+        self._shared.clear()
+
+    def _check_connection(self, cause: BaseException | None) -> None:
+        if self._backend.client.status != "running":
             raise ConnectionError(
                 "The connection to Dask's scheduler was lost. The scores that had come back are "
                 "in the file at checkpoint=, if there is one; the same fit resumes from there."
-            ) from error
-        elif call.n_resent == _MAX_RESENT:
+            ) from cause
+
+    def _receive_loss(self, call: Call, error: BaseException) -> None:
+        if not _tells_of_cancellation(error):
+            super()._receive_loss(call, error)
+            return
+        self._check_connection(error)
+        if call.n_resent == _MAX_RESENT:
             raise error
-        else:
-            if call.edition == self._edition:  # else it has been sent anew for another call
-                client.wait_for_workers(1)  # there is nowhere to send it to before
-                self._backend.call_data_futures.clear()
-                self._backend.data_futures.clear()  # what the user had scattered
-                self._edition += 1
-            call.n_resent += 1
-            self._waiting.append(call)
+        if call.edition == self._edition:  # else it has been sent anew for another call
+            self._forget()
+            self._backend.data_futures.clear()  # what the user had scattered
+            self._edition += 1
+        call.n_resent += 1
+        self._waiting.append(call)
 
 
 class Evaluation:
@@ -568,6 +616,17 @@ def _kind_of(backend: Any) -> type[Workers]:
 def _tells_of_death(error: BaseException) -> bool:
     # Distributed's error goes by its name: it need not be installed.
     return isinstance(error, TerminatedWorkerError) or type(error).__name__ == "KilledWorker"
+
+
+def _is_large(value: Any) -> bool:
+    """Tell whether joblib sends a value to Dask's workers by itself, not with each call."""
+    from dask.sizeof import sizeof
+
+    try:
+        weakref.ref(value)
+    except TypeError:
+        return False
+    return bool(sizeof(value) > _LARGE)
 
 
 def _tells_of_cancellation(error: BaseException) -> bool:
