@@ -200,7 +200,7 @@ def refused(error: BaseException, names: list[str]) -> None:
     """Raise a Defect unless an error is one that is documented."""
     if not isinstance(error, TypeError | ValueError | OSError):
         raise Defect(f"{type(error).__name__} is not documented") from error
-    message = str(error)
+    message = "\n".join([str(error), *getattr(error, "__notes__", ())])
     if not any(name in message for name in names):
         raise Defect(f"the message names none of {names}: {message[:100]!r}") from error
     if len(message) > LONGEST_MESSAGE:

@@ -237,6 +237,10 @@ def test_values_that_hold_themselves_are_the_same_only_if_identical():
         ({"checkpoint": "a\ud800b"}, "checkpoint=.* cannot be the path of a file"),
         ({"history": {"params": 3, "mean_test_score": [1]}}, "history must be a cv_results_"),
         ({"history": {"params": [{}], "mean_test_score": "x"}}, "history must be a cv_results_"),
+        (
+            {"history": {"params": [(1, 2)], "mean_test_score": [1]}},
+            "history must be a cv_results_",
+        ),
     ],
     ids=words_only,
 )
@@ -249,6 +253,7 @@ def test_fractions_are_numbers():
     half = Fraction(1, 2)
     for callback in (TargetScore(Fraction(0)), EarlyStop(1, half), TimeLimit(half + 99)):
         assert search(callbacks=callback).fit(X, Y).stop_reason_
+    assert parse_dimension(stats.norm(), "P").encode(half) == [stats.norm().cdf(0.5)]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
@@ -376,6 +381,23 @@ def test_slopes_that_no_search_keeps_are_damage(written, slope):
     event = from_line(next(line for line in lines if line.startswith(b'{"score":[0,0]')))
     with pytest.raises(Damage, match="is not finite"):
         replay.apply({**event, "slope": json.loads(slope)})
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ({"test": 1.0, "train": {"r2": 1.0}}, "of other metrics"),
+        ({"test": {"r2": 1.0}, "train": {"r2": 1.0, "f1": 1.0}}, "of other metrics"),
+        ({"test": {"f1": 1.0}}, "no score of 'r2'"),
+    ],
+)
+def test_scores_of_metrics_that_the_search_does_not_have_are_damage(written, scores, message):
+    fitted, lines = written
+    replay = Replay(History(2, 1, "r2"), fitted.space_, None, math.inf)
+    replay.apply(from_line(lines[1]))
+    event = from_line(next(line for line in lines if line.startswith(b'{"score":[0,0]')))
+    with pytest.raises(Damage, match=message):
+        replay.apply({**event, **scores})
 
 
 def test_slopes_too_steep_for_floats_end_no_descent():

@@ -297,7 +297,7 @@ class Quantile(Dimension):
     def encode(self, value: Any) -> list[float]:
         if not is_number(value) or not self._support[0] <= value <= self._support[1]:
             return []
-        return [min(max(float(self.distribution.cdf(value)), self._clip[0]), self._clip[1])]
+        return [min(max(float(self.distribution.cdf(float(value))), self._clip[0]), self._clip[1])]
 
     def snap(self, u: Array) -> Array:
         return np.clip(u, *self._clip)

@@ -239,7 +239,7 @@ def _of_columns(name: str, results: Mapping[str, Any], space: Space, metric: str
     is_at_top = True if amounts is None else np.asarray(amounts) == max(amounts, default=0)
     whole = np.flatnonzero((run == n_folds) & is_at_top)
     resource = None if amounts is None or not len(whole) else amounts[whole[0]]
-    params = [_without(resource, results["params"][i], space) for i in whole]
+    params = [_without(resource, dict(results["params"][i]), space) for i in whole]
     return Source(name, params, fold_scores[whole], None)
 
 

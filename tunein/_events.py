@@ -247,7 +247,10 @@ class Replay:
         if number is not None:
             if self.history.trials[number].dropped:
                 raise Damage(f"trial {number} was dropped before")
-            self.history.record(number, fold, _read_score(event))
+            score = _read_score(event)
+            if isinstance(score.test, dict) and self.history.metric not in (None, *score.test):
+                raise Damage(f"it has no score of {_short(self.history.metric)}")
+            self.history.record(number, fold, score)
             self.history.clock.before = _seconds(event.get("at", 0.0), "'at'")
 
     def _drop(self, event: Event) -> None:
@@ -263,9 +266,14 @@ def _read_score(event: Event) -> Score:
     if not isinstance(times, list) or len(times) != 2:
         raise Damage("'times' must be two numbers")
     slope = event.get("slope")
+    test, train = _scores(event["test"]), None
+    if "train" in event:
+        train = _scores(event["train"])
+        if _metrics(train) != _metrics(test):
+            raise Damage("its scores on the training set are of other metrics")
     return Score(
-        test=_scores(event["test"]),
-        train=_scores(event["train"]) if "train" in event else None,
+        test=test,
+        train=train,
         fit_time=_number(times[0], "a time"),
         score_time=_number(times[1], "a time"),
         n_test_samples=whole(event["n"], "'n'", sys.maxsize),
@@ -290,6 +298,10 @@ def _scores(value: Any) -> Any:
     if isinstance(value, dict) and value:
         return {name: _number(one, "a score") for name, one in value.items()}
     return _number(value, "a score")
+
+
+def _metrics(scores: Any) -> set[str] | None:
+    return set(scores) if isinstance(scores, dict) else None
 
 
 def _number(value: Any, what: str) -> Any:
