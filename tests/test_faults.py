@@ -204,6 +204,50 @@ def test_only_what_kills_its_worker_or_takes_too_long_is_lost(backend, faults, l
         assert n_times >= 2 if "died" in SAID[a] else n_times == 1 or backend == "loky"
 
 
+class Hungry(Faulty):
+    """Takes more memory than its process may have, with a = 3."""
+
+    def __init__(self, a=0, faults=(), diary=None, group=None):
+        super().__init__(a, faults, diary)
+        self.group = group
+
+    def fit(self, X, y=None):
+        if self.a == 3 and self.group is not None:
+            (Path(self.group) / "cgroup.procs").write_text(str(os.getpid()))
+            np.ones(2**27)  # a gigabyte
+        return super().fit(X, y)
+
+
+@pytest.fixture
+def little_memory():
+    """A control group of 200 MB, of which the kernel kills what wants more."""
+    group = Path("/sys/fs/cgroup/memory") / f"tunein-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(200 * 2**20))
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    yield group
+    for _ in range(100):
+        try:
+            group.rmdir()
+            break
+        except OSError:  # what was in it has not quite ended
+            time.sleep(0.05)
+
+
+@on_processes
+def test_who_wants_too_much_memory_is_lost_and_nobody_else(backend, little_memory):
+    undisturbed = scores(search(Hungry(), backend))
+    with pytest.warns(FitFailedWarning, match="2 fits failed out of a total of 20"):
+        disturbed = search(Hungry(group=str(little_memory)), backend)
+    assert np.isnan(scores(disturbed).pop(3)).all()
+    assert {a: s for a, s in scores(disturbed).items() if a != 3} == {
+        a: s for a, s in undisturbed.items() if a != 3
+    }
+    assert "out of memory, or killed" in errors(disturbed)[3]
+
+
 @pytest.mark.parametrize(
     ("a", "error", "match"),
     [(2, RuntimeError, "died while fitting, twice"), (6, TimeoutError, "0.5 seconds were over")],

@@ -172,7 +172,8 @@ def test_one_of_so_many_is_promoted_and_the_totals_are_announced(factor, n_iter,
             n = int(n // factor)
     assert search.n_candidates_[top] >= 1
     n_promoted = len(trials) - n_iter
-    promotions = f" and {n_promoted} promotions" if n_promoted else ""
+    words = {0: "", 1: " and 1 promotion"}
+    promotions = words.get(n_promoted, f" and {n_promoted} promotions")
     assert capsys.readouterr().out.startswith(
         f"Fitting 2 folds for each of {n_iter} candidates{promotions}, "
         f"totalling {2 * len(trials)} fits\n"

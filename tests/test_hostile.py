@@ -16,13 +16,19 @@ from fakes import Cutoff
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
 
 from tunein import (
+    BayesSearchCV,
     Categorical,
     Choice,
     EarlyStop,
     FoldRace,
     Halving,
+    HyperGradSearchCV,
     Integer,
     Real,
     RegretBound,
@@ -45,6 +51,7 @@ hostile = settings(
 )
 X = np.linspace(-1, 1, 24).reshape(12, 2)
 Y = np.array([0, 1] * 6)
+WIDE = np.random.default_rng(0).normal(size=(12, 3))
 REFUSALS = (TypeError, ValueError, OSError)
 BEYOND = 10**5000  # has more digits than Python writes
 
@@ -381,6 +388,58 @@ def test_slopes_that_no_search_keeps_are_damage(written, slope):
     event = from_line(next(line for line in lines if line.startswith(b'{"score":[0,0]')))
     with pytest.raises(Damage, match="is not finite"):
         replay.apply({**event, "slope": json.loads(slope)})
+
+
+@pytest.fixture(scope="module", params=["bayes", "per_second", "descent", "mixed"])
+def noted(request, tmp_path_factory):
+    """A search whose method keeps notes, and the lines of its journal."""
+    path = tmp_path_factory.mktemp("noted") / "run.jsonl"
+    options = {"n_iter": 14, "cv": 2, "random_state": 0, "refit": False}
+    space = {"alpha": stats.loguniform(1e-3, 1e3)}
+    made = {
+        "bayes": BayesSearchCV(Ridge(), space, **options),
+        "per_second": BayesSearchCV(Ridge(), space, acquisition="per_second", **options),
+        "descent": HyperGradSearchCV(Ridge(), space, tol=0.0, **options),
+        "mixed": HyperGradSearchCV(
+            make_pipeline(PCA(), Ridge()),
+            {"pca__n_components": [1, 2], "ridge__alpha": space["alpha"]},
+            **options,
+        ),
+    }[request.param]
+    made.set_params(checkpoint=path).fit(WIDE, Y)
+    return made, path.read_bytes().splitlines(keepends=True)
+
+
+@settings(hostile, max_examples=50)
+@given(data=st.data())
+def test_a_note_of_nobody_is_refused_with_the_file(data, noted, tmp_path):
+    made, lines = noted
+    at = max(i for i, line in enumerate(lines) if b'"note"' in line)
+    event = json.loads(lines[at])
+    key = data.draw(st.sampled_from([None, *sorted(event["note"])]))
+    (event if key is None else event["note"])[key or "note"] = "\x07"
+    forged = json.dumps(event, separators=(",", ":")).encode() + b"\n"
+    forged = forged.replace(b'"\\u0007"', data.draw(json_values).encode())
+    path = tmp_path / "forged.jsonl"
+    path.write_bytes(b"".join([*lines[:at], forged]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            clone(made).set_params(checkpoint=path, n_iter=17).fit(WIDE, Y)
+        except REFUSALS as error:
+            check_message(error, str(path))
+
+
+def test_folds_without_end_are_not_set_aside(written, tmp_path):
+    fitted, lines = written
+    header = {**json.loads(lines[0]), "folds": 100_000}
+    opened = b"".join(
+        line.replace(b'"open":0', b'"open":%d' % i) for i in range(200) for line in lines[1:2]
+    )
+    path = tmp_path / "wide.jsonl"
+    path.write_bytes(json.dumps(header, separators=(",", ":")).encode() + b"\n" + opened)
+    with pytest.raises(ValueError, match=r"damaged in line 102: .*more than can be believed"):
+        read_journal(path, fitted.space_, "history")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -294,7 +295,7 @@ def test_failures_come_back_with_their_messages(path, unsynced):
 
 SCRIPT = textwrap.dedent(
     """
-    import sys, time
+    import signal, sys, time
     import numpy as np
     from joblib import parallel_config
     from scipy.stats import uniform
@@ -314,11 +315,13 @@ SCRIPT = textwrap.dedent(
         path, n_jobs, backend = sys.argv[1], int(sys.argv[2]), sys.argv[3]
         search = BayesSearchCV(Slow(), {"x": uniform(0, 1)}, n_iter=25, cv=2, n_jobs=n_jobs,
                                random_state=0, refit=False, checkpoint=path)
+        if "handles" in sys.argv:
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit())
         print("begins", flush=True)
         with parallel_config(backend):
             try:
                 search.fit(np.arange(20.0)[:, None])
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, SystemExit):
                 print("interrupted", len(search.cv_results_["params"]), flush=True)
                 raise SystemExit(3)
         print(search.cv_results_["params"], search.cv_results_["mean_test_score"].tolist())
@@ -332,11 +335,12 @@ def start(tmp_path):
     script.write_text(SCRIPT)
     started = []
 
-    def start(path, n_jobs=1, backend="threading"):
+    def start(path, n_jobs=1, backend="threading", *more):
         process = subprocess.Popen(
-            [sys.executable, str(script), str(path), str(n_jobs), backend],
+            [sys.executable, str(script), str(path), str(n_jobs), backend, *more],
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         started.append(process)
@@ -381,8 +385,9 @@ def wait_for_events(path, n):
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_killed_again_and_again_a_search_ends_as_if_nothing_had_been(n_jobs, start, path, expected):
+    """Ten times each, at random moments of its 75 events."""
     moments = random.Random(n_jobs)
-    for n_events in (0, 9, 35):
+    for n_events in sorted(moments.sample(range(70), 10)):
         process = start(path, n_jobs)
         wait_for_events(path, n_events)
         time.sleep(moments.random() * 0.01)
@@ -401,14 +406,60 @@ def test_workers_that_outlive_a_killed_search_do_not_hold_its_journal(start, pat
     assert out == expected(2)  # on any backend
 
 
-def test_ctrl_c_then_resumed(start, path, expected):
-    process = start(path)
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_then_resumed(sent, start, path, expected):
+    """Or SIGTERM, where who runs the search has said what to do then."""
+    process = start(path, 1, "threading", "handles")
     wait_for_events(path, 20)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 3
     assert out.startswith("interrupted ")
     assert start(path).communicate(timeout=120)[0] == expected(1)
+
+
+def test_terminated_then_resumed(start, path, expected):
+    process = start(path, 2)
+    wait_for_events(path, 20)
+    process.terminate()
+    assert process.wait(timeout=60) == -signal.SIGTERM
+    assert start(path, 2).communicate(timeout=120)[0] == expected(2)
+
+
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing"])
+def test_ctrl_c_in_a_terminal_leaves_no_worker_behind(backend, start, path, expected):
+    """There the signal goes to the workers as well."""
+    process = start(path, 2, backend)
+    wait_for_events(path, 20)
+    os.killpg(process.pid, signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out[:12]) == (3, "interrupted ")
+    deadline = time.monotonic() + 30
+    while is_any_left(process.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert start(path, 2, backend).communicate(timeout=120)[0] == expected(2)
+
+
+def is_any_left(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_ctrl_c_does_not_reach_a_search_in_another_thread(path):
+    """As in a notebook or a server: it interrupts the main thread only."""
+    search = TPESearchCV(Peak(), {"x": uniform(0, 1)}, n_iter=40, cv=2, checkpoint=path)
+    thread = threading.Thread(target=search.fit, args=(X, Y))
+    thread.start()
+    wait_for_events(path, 20)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert thread.is_alive()
+    thread.join(60)
+    assert len(search.cv_results_["params"]) == 40
 
 
 def test_an_interrupt_in_this_process_leaves_the_journal_free(path):
@@ -418,6 +469,35 @@ def test_an_interrupt_in_this_process_leaves_the_journal_free(path):
             search.fit(X, Y)
     opened = [json.loads(line) for line in path.read_text().splitlines()[1:]]
     assert len([event for event in opened if "open" in event]) == len(search.history_)
+
+
+class Counting(Peak):
+    """Acts as if somebody pressed Ctrl-C in one of its fits."""
+
+    n_fits = 0
+    last = 0
+
+    def fit(self, X, y=None):
+        Counting.n_fits += 1
+        if Counting.n_fits == Counting.last:
+            raise KeyboardInterrupt
+        return super().fit(X, y)
+
+
+def test_an_interrupt_in_cross_val_score_loses_nothing(tmp_path):
+    """In the second of three searches, each of three candidates on two folds, and a refit."""
+    nested = TPESearchCV(
+        Counting(), {"x": [0.1, 0.2, 0.3]}, n_iter=3, cv=2, random_state=0,
+        checkpoint=tmp_path / "{fingerprint}.jsonl",
+    )  # fmt: skip
+    Counting.n_fits, Counting.last = 0, 11
+    with pytest.raises(KeyboardInterrupt):
+        cross_val_score(nested, X, Y, cv=3)
+    Counting.n_fits, Counting.last = 0, -1
+    scores = cross_val_score(nested, X, Y, cv=3)
+    assert Counting.n_fits == 3 * 7 - 6 - 3  # all but the folds that had scores
+    assert len(list(tmp_path.iterdir())) == 3
+    np.testing.assert_array_equal(scores, cross_val_score(clone(nested), X, Y, cv=3))
 
 
 def test_an_instance_as_random_state_must_stand_where_it_stood(path, unsynced):
@@ -516,6 +596,16 @@ CHANGES = {
         r"scoring \(.*<lambda>\) had other contents",
     ),
 }  # fmt: skip
+
+
+def test_who_resumes_may_give_fits_more_time(path):
+    options = {"cv": 2, "n_jobs": 2, "random_state": 0, "refit": False, "checkpoint": path}
+    search = TPESearchCV(Peak(), {"x": uniform(0, 1)}, n_iter=3, **options)
+    for limit, n_iter in [(60, 3), (90, 4), (None, 5)]:
+        with parallel_config("multiprocessing"):
+            search.set_params(fit_timeout=limit, n_iter=n_iter).fit(X, Y)
+        assert len(search.history_) == n_iter
+    assert path.read_bytes().count(b'"open"') == 5
 
 
 @pytest.mark.parametrize("change", CHANGES)

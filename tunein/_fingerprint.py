@@ -40,9 +40,10 @@ _N_DIGITS = 16
 # Where functions change with the version of the package only, of which there is a warning.
 _LIBRARIES = ("sklearn", "numpy", "scipy", "tunein", "builtins")
 
-# Parameters that change neither candidates nor scores, unless by what is drawn from them.
-_NO_MATTER = {"callbacks", "checkpoint", "cv", "n_iter", "n_jobs", "pre_dispatch", "refit"}
-_NO_MATTER |= {"verbose"}
+# Parameters that change neither candidates nor scores, unless by what is drawn from them; and the
+# time that a fit may take, which who resumes may have learned to be too little.
+_NO_MATTER = {"callbacks", "checkpoint", "cv", "fit_timeout", "n_iter", "n_jobs", "pre_dispatch"}
+_NO_MATTER |= {"refit", "verbose"}
 
 # What scores are measured with, beside parameters of fit.
 MEASURED = ("X", "y", "scoring", "refit", "max_resources")

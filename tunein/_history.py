@@ -265,8 +265,6 @@ class History:
         All that were opened.
     measured : mapping of str to str or None
         Digests of what its scores were measured with, by name; None if that is not known.
-    top : int
-        The level of trials that have all of the resource.
     n_candidates : int
         How many of them were the first of a new candidate.
     n_asked : int
@@ -275,6 +273,8 @@ class History:
         Numbers of the trials that nothing more will be learned of, in the order they ended.
     clock : Clock
         The time that the search has taken.
+    read_from : str or None
+        The file that it goes on from.
     """
 
     def __init__(
@@ -304,6 +304,7 @@ class History:
         self._tried: set[bytes] = set()
         self._hypergradients: dict[int, HyperGradient] = {}
         self._first_open = 0
+        self.read_from: str | None = None
         self._follower: Follower | None = None
         # Rows are appended by doubling, so that a look at the record costs no copy of it.
         self._units = np.empty((16, n_coordinates))

@@ -177,6 +177,7 @@ class Journal:
         self._end = _replay(self._lines(), replay, self.path)
         self._cut_back()
         self._history = replay.history
+        self._history.read_from = self.path
         self._history.follow(self)
 
     # ------------------------------------------------------------------ writing

@@ -23,6 +23,9 @@ from tunein._watch import Watch
 # A point to try, and a note to read again at the next; or why there should be no more.
 Step: TypeAlias = tuple[Array, Mapping[str, Any] | None] | str
 
+# What a method may come to with a note that it has not written.
+_UNUSABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -173,7 +176,16 @@ class Loop:
             return job.given[history.n_candidates]
         rng = np.random.default_rng(np.random.SeedSequence(job.seed, spawn_key=(number,)))
         known = history.known(self._agenda.upto(number))
-        found = self._next_point(job, known, rng)
+        try:
+            found = self._next_point(job, known, rng)
+        except _UNUSABLE as error:
+            if known.note is None or history.read_from is None:
+                raise
+            raise ValueError(
+                f"{history.read_from}: no candidate can be proposed with what the file holds of "
+                f"the method ({type(error).__name__}: {error}). If nobody has changed it, this is "
+                f"a defect of tunein; with another path the search begins anew."
+            ) from error
         if isinstance(found, str):
             return found
         unit, note = found

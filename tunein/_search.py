@@ -340,7 +340,7 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         n_folds = len(job.folds)
         if self.verbose > 0:
             n_more = job.n_trials - job.n_candidates
-            promotions = f" and {n_more} promotions" if n_more else ""
+            promotions = f" and {n_more} promotion{'s' if n_more > 1 else ''}" if n_more else ""
             print(
                 f"Fitting {n_folds} folds for each of {job.n_candidates} candidates{promotions}, "
                 f"totalling {n_folds * job.n_trials} fits"
