@@ -620,13 +620,9 @@ def _tells_of_death(error: BaseException) -> bool:
 
 def _is_large(value: Any) -> bool:
     """Tell whether joblib sends a value to Dask's workers by itself, not with each call."""
-    from dask.sizeof import sizeof
+    from joblib._dask import is_weakrefable, sizeof  # Dask's, where that is installed
 
-    try:
-        weakref.ref(value)
-    except TypeError:
-        return False
-    return bool(sizeof(value) > _LARGE)
+    return bool(is_weakrefable(value) and sizeof(value) > _LARGE)
 
 
 def _tells_of_cancellation(error: BaseException) -> bool:
