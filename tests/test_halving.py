@@ -181,6 +181,21 @@ def test_one_of_so_many_is_promoted_and_the_totals_are_announced(factor, n_iter,
     assert search.stop_reason_ == f"n_iter={n_iter} candidates were tried."
 
 
+@pytest.mark.parametrize("brackets", [1, 2, "all"])
+@pytest.mark.parametrize("factor", [1.5, 2, 3])
+def test_from_the_lowest_level_somebody_gets_to_the_top(factor, brackets):
+    """With as many levels as n_iter allows, no more."""
+    n_levels = []
+    for n_iter in (6, 17, 49):
+        racing = Halving("steps", factor, max_resources=10**6, brackets=brackets)
+        search = searched(n_iter=n_iter, racing=racing, estimator=Curve(), cv=2).fit(X)
+        at_top = [t.proposal for t in search.history_ if t.proposal.level == search.history_.top]
+        assert any(proposal.bracket == 0 for proposal in at_top)
+        n_levels.append(len(search.n_resources_))
+    if factor == 3:
+        assert n_levels == {1: [2, 3, 4], 2: [2, 3, 4], "all": [2, 3, 4]}[brackets]
+
+
 def test_the_best_is_tried_at_the_top_if_nobody_got_there():
     search = in_order([3, 5]).fit(X, Y)
     assert steps_of(search) == [(3, 0), (5, 0), (5, 2)]

@@ -53,8 +53,8 @@ class Halving:
         One of so many is promoted, and gets so many times as much.
 
     min_resources : int or 'auto', default='auto'
-        The lowest level gets at least so much. ``'auto'`` makes it as much as lets `n_iter`
-        candidates reach the top, and rows not fewer than two for each fold and class.
+        The lowest level gets at least so much. ``'auto'`` makes it as much as lets one of `n_iter`
+        candidates get from there to the top, and rows not fewer than two for each fold and class.
 
     max_resources : int or 'auto', default='auto'
         What the highest level gets. ``'auto'`` is all rows, or the estimator's own value of the
@@ -327,14 +327,29 @@ def _shared_out(n_brackets: int, n_levels: int, factor: float, n_candidates: int
     Bracket b of Hyperband, with s = n_levels - 1 - b promotions to go, has n_levels / (s + 1)
     factor^s candidates; so all brackets cost about the same.
     """
-    to_go = n_levels - 1 - np.arange(n_brackets)
-    due = np.ceil(n_levels / (to_go + 1) * factor**to_go)
+    shares = _shares(n_brackets, n_levels, factor)
     has = np.zeros(n_brackets)
     brackets: list[int] = []
     for i in range(n_candidates):
-        brackets.append(int(np.argmax(due / due.sum() * (i + 1) - has)))
+        brackets.append(int(np.argmax(shares * (i + 1) - has)))
         has[brackets[-1]] += 1
     return brackets
+
+
+def _shares(n_brackets: int, n_levels: int, factor: float) -> NDArray[np.float64]:
+    to_go = n_levels - 1 - np.arange(n_brackets)
+    due = np.ceil(n_levels / (to_go + 1) * factor**to_go)
+    return np.asarray(due / due.sum())
+
+
+def _reach_the_top(halving: Halving, n_levels: int, n_candidates: int) -> bool:
+    """Tell whether of so many candidates one that begins at the lowest level gets to the top."""
+    n_brackets = n_levels if halving.brackets == "all" else min(halving.brackets, n_levels)
+    share = float(_shares(n_brackets, n_levels, float(halving.factor))[0])
+    n = int(n_candidates * share + 1e-9)
+    for _ in range(n_levels - 1):
+        n = int(n // halving.factor)
+    return n > 0
 
 
 @dataclass(frozen=True)
@@ -480,9 +495,9 @@ def _min_resources(
     asked, least = halving.min_resources, subsample.least if subsample else 1
     if asked == "auto":
         # No more levels than so many candidates fill; a lower one would only be less telling.
-        n_promotions, n = 0, setup.n_candidates
-        while n >= halving.factor:
-            n_promotions, n = n_promotions + 1, int(n // halving.factor)
+        n_promotions = 0
+        while _reach_the_top(halving, n_promotions + 2, setup.n_candidates):
+            n_promotions += 1
         if subsample is not None:
             least = max(least, _LEAST_ROWS * len(setup.folds) * subsample.n_classes)
         return min(highest, max(least, round(highest / halving.factor**n_promotions)))
