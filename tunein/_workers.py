@@ -39,7 +39,8 @@ CALLS_PER_WORKER = 2
 # How long loky's manager thread may take to queue a call that was handed in.
 _QUEUEING_SECONDS = 1.0
 
-# How often the workers of multiprocessing are looked at: it says nothing when one dies.
+# How often workers are looked at where nobody says that one died (multiprocessing), or that there
+# is one again (Dask).
 _WATCHING_SECONDS = 0.5
 
 # How often data that a Dask cluster has lost is sent there anew for the same call.
@@ -435,31 +436,43 @@ class DaskProcesses(Processes):
 
     Joblib sends what is large, as X, to one worker only, once; the others get it from there, and
     fits name it. If all workers that have it die, fits that need it are cancelled, those to come
-    as well. Then it is sent anew, and so are they.
+    as well. Then it is sent anew, and so are they, as soon as there is a worker to send it to.
     """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._edition = 0
+        self._is_bereft = False  # were all workers gone when somebody last looked?
 
     def _send(self, call: Call) -> None:
         call.edition = self._edition
         super()._send(call)
 
+    def _send_waiting(self) -> None:
+        if self._is_bereft:
+            self._is_bereft = not self._has_workers()
+        if not self._is_bereft:
+            super()._send_waiting()
+
+    def _has_workers(self) -> bool:
+        try:
+            return bool(self._backend.client.nthreads())
+        except OSError as error:  # of the connection
+            raise _lost_scheduler() from error
+
+    def _hear(self, patience: float) -> bool:
+        return super()._hear(min(patience, _WATCHING_SECONDS) if self._is_bereft else patience)
+
     def _receive_loss(self, call: Call, error: BaseException) -> None:
-        client = self._backend.client
         if not _tells_of_cancellation(error):
             super()._receive_loss(call, error)
-        elif client.status != "running":
-            raise ConnectionError(
-                "The connection to Dask's scheduler was lost. The scores that had come back are "
-                "in the file at checkpoint=, if there is one; the same fit resumes from there."
-            ) from error
+        elif self._backend.client.status != "running":
+            raise _lost_scheduler() from error
         elif call.n_resent == _MAX_RESENT:
             raise error
         else:
             if call.edition == self._edition:  # else it has been sent anew for another call
-                client.wait_for_workers(1)  # there is nowhere to send it to before
+                self._is_bereft = True  # for all that is known; there is nowhere to send it to then
                 self._backend.call_data_futures.clear()
                 self._backend.data_futures.clear()  # what the user had scattered
                 self._edition += 1
@@ -563,6 +576,13 @@ def _kind_of(backend: Any) -> type[Workers]:
     # Ray's derives from that of multiprocessing, but its pool has no processes to look at.
     is_local = isinstance(backend, MultiprocessingBackend) and name != "RayBackend"
     return ForkedProcesses if is_local else Processes
+
+
+def _lost_scheduler() -> ConnectionError:
+    return ConnectionError(
+        "The connection to Dask's scheduler was lost. The scores that had come back are in the "
+        "file at checkpoint=, if there is one; the same fit resumes from there."
+    )
 
 
 def _tells_of_death(error: BaseException) -> bool:
