@@ -3,9 +3,11 @@
 Three parts, each a table:
 
 ``efficiency``
-    Real workers, 1 to 8, on threads and on loky's processes. A fit sleeps for 10 ms, 100 ms or
-    1 s, which takes no processor, so two cores show what scheduling costs. 1 is ideal: all fit
-    times over the number of workers. The start of the pool is not counted.
+    Real workers, 1 to 8: threads, loky's processes, processes of a Dask cluster over TCP, and
+    Ray's. A fit sleeps for 10 ms, 100 ms or 1 s, which takes no processor, so two cores show what
+    scheduling costs. 1 is ideal: all fit times over the number of workers. The start of the pool
+    is not counted, but for Ray's, which is a new one in each search; *later half* counts from when
+    half of the fits have ended.
 ``simulation``
     The real loop on a simulated clock with up to 1,000 workers. A fold takes a minute on average,
     exponentially distributed; thinking takes what it takes here. *stale* is how many trials were
@@ -13,6 +15,8 @@ Three parts, each a table:
     how far the best candidate is from the optimum.
 ``load``
     Trials in the ten thousands and spaces in the thousands: what the search itself takes.
+``memory``
+    What a search of 2 GB takes on two processes, and what scikit-learn's takes.
 
 Run from the root of the repository, on an idle machine::
 
@@ -28,21 +32,28 @@ import argparse
 import csv
 import heapq
 import itertools
+import math
 import os
+import pickle
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 from unittest import mock
 
 import numpy as np
+import psutil
 from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky import get_reusable_executor
 from report import markdown
 from scipy.stats import uniform
 from sklearn.base import BaseEstimator
-from sklearn.model_selection import KFold
+from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit
 from threadpoolctl import threadpool_limits
 
 import tunein
@@ -77,33 +88,86 @@ class Sleeper(BaseEstimator):
 
 def efficiency(quick: bool) -> Rows:
     lengths = (0.01,) if quick else (0.01, 0.1, 1.0)
-    return [
-        {"backend": backend, "fit_s": seconds, "workers": n, "efficiency": share_busy(*case)}
-        for backend, seconds in itertools.product(("threading", "loky"), lengths)
-        for n in ((1, 2) if quick else (1, 2, 4, 8))
-        if (case := (backend, seconds, n))
-    ]
+    rows = []
+    for backend, n in itertools.product(WORKERS, (1, 2) if quick else (1, 2, 4, 8)):
+        if backend == "ray" and find_spec("ray") is None:
+            continue  # it is no part of the bench extra
+        with WORKERS[backend](n), parallel_config(backend), threadpool_limits(1):
+            warm_up(n)
+            for seconds in lengths:
+                row = {"backend": backend, "fit_s": seconds, "workers": n}
+                rows.append({**row, **share_busy(seconds, n, 0.5 if quick else 8.0)})
+                print(rows[-1], flush=True)
+    return sorted(rows, key=lambda row: (list(WORKERS).index(row["backend"]), row["fit_s"]))
 
 
-def share_busy(backend: str, seconds: float, n_workers: int) -> float:
-    """Return the ideal wall time of a search over its real one."""
-    rounds = max(5, min(40, int(4 / seconds)))
-    n_iter = max(2, rounds * n_workers // 4)
-    with threadpool_limits(1), parallel_config(backend):
-        search = tunein.TPESearchCV(
-            Sleeper(seconds=seconds),
-            {"a": uniform(0, 1), "b": uniform(0, 1)},
-            n_iter=n_iter,
-            cv=KFold(4),
-            n_jobs=n_workers,
-            random_state=0,
-            refit=False,
-        )
-        warm_up(n_workers)
-        start = time.perf_counter()
-        search.fit(X)
-        wall = time.perf_counter() - start
-    return round(4 * n_iter * seconds / n_workers / wall, 3)
+@contextmanager
+def dask_workers(n: int) -> Iterator[None]:
+    """Start processes of one thread each that are spoken to over TCP, as in a cluster."""
+    from dask.distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=n,
+            threads_per_worker=1,
+            processes=True,
+            protocol="tcp",
+            host="127.0.0.1",
+            dashboard_address=":0",
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        client.wait_for_workers(n)
+        yield
+
+
+@contextmanager
+def ray_workers(n: int) -> Iterator[None]:
+    import ray
+    from ray.util.joblib import register_ray
+
+    ray.init(num_cpus=n, include_dashboard=False, logging_level="error")
+    register_ray()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+# What must be started before a joblib backend of this name has so many workers.
+WORKERS: dict[str, Callable[[int], AbstractContextManager[None]]] = {
+    "threading": nullcontext,  # type: ignore[dict-item]
+    "loky": nullcontext,  # type: ignore[dict-item]
+    "dask": dask_workers,
+    "ray": ray_workers,
+}
+
+
+def share_busy(seconds: float, n_workers: int, ideal: float) -> dict[str, float]:
+    """Return the ideal wall time of a search over its real one, and that of its later half."""
+    n_iter = max(1, int(ideal / seconds) * n_workers // 4)
+    search = tunein.TPESearchCV(
+        Sleeper(seconds=seconds),
+        {"a": uniform(0, 1), "b": uniform(0, 1)},
+        n_iter=n_iter,
+        scoring=score_and_time,
+        cv=KFold(4),
+        n_jobs=n_workers,
+        random_state=0,
+        refit=False,
+    )
+    start = time.perf_counter()
+    search.fit(X)
+    wall = time.perf_counter() - start
+    ends = np.sort([search.cv_results_[f"split{fold}_test_end"] for fold in range(4)], axis=None)
+    half = len(ends) // n_workers // 2 * n_workers
+    later = (len(ends) - half) * seconds / n_workers / (ends[-1] - ends[half - 1])
+    whole = len(ends) * seconds / n_workers / wall
+    return {"efficiency": round(whole, 3), "later_half": round(float(later), 3)}
+
+
+def score_and_time(estimator: Any, X: Any, y: Any = None) -> dict[str, float]:
+    return {"score": estimator.score(X), "end": time.time()}
 
 
 def warm_up(n_workers: int) -> None:
@@ -305,42 +369,66 @@ class AnyParams(BaseEstimator):
         return -float(np.mean((np.array(numbers or [0.0]) - 0.3) ** 2))
 
 
+class Noisy(Sleeper):
+    """Does nothing; its score depends on the fold as well."""
+
+    def __init__(self, a: float = 0.5, b: float = 0.5, resource: int = 1) -> None:
+        self.a = a
+        self.b = b
+        self.resource = resource
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        self.first_ = float(X[0, 0])
+        return self
+
+    def score(self, X: Any, y: Any = None) -> float:
+        return super().score(X) + 0.05 * math.sin(1e4 * self.a + 1e3 * self.b + 77 * self.first_)
+
+
 class Laps:
-    """Keeps the CPU seconds at every so many trials, as a callback."""
+    """Keeps CPU seconds and resident memory at every so many trials, as a callback."""
 
     def __init__(self, every: int) -> None:
         self.every = every
         self.at = [time.process_time()]
+        self.megabytes: list[float] = []
 
     def __call__(self, history: Any) -> None:
-        if len(history.closed) % self.every == 0:
+        if len(history.closed) >= len(self.at) * self.every:
             self.at.append(time.process_time())
+            self.megabytes.append(psutil.Process().memory_info().rss / 1e6)
 
 
-def long_run(name: str, n_iter: int, every: int) -> Rows:
-    """Return milliseconds a trial, by so many trials."""
+def long_run(name: str, n_iter: int, every: int, kind: str = "", **options: Any) -> Rows:
+    """Return milliseconds a trial and megabytes of the process, by so many trials."""
     laps = Laps(every)
-    search = SEARCHES[name](
-        Sleeper(),
-        {"a": uniform(0, 1), "b": uniform(0, 1), "seconds": [0.0]},
-        n_iter=n_iter,
-        cv=KFold(2),
-        random_state=0,
-        refit=False,
-        callbacks=laps,
-    )
+    settings = {"n_iter": n_iter, "random_state": 0, "refit": False, "cv": KFold(2), **options}
+    settings["callbacks"] = [laps, *settings.get("callbacks", [])]
+    space: dict[str, Any] = {"a": uniform(0, 1), "b": uniform(0, 1)}
+    if not kind:
+        space["seconds"] = [0.0]
+    search = SEARCHES[name](Noisy() if kind else Sleeper(), space, **settings)
     start = time.process_time()
     with threadpool_limits(1):
         search.fit(X)
     total = time.process_time() - start
+    n_trials = len(search.history_)
+    common = {"search": name, **({"with": kind} if kind else {})}
     rows = [
-        {"search": name, "trials": every * (i + 1), "ms_per_trial": round(1000 * lap / every, 2)}
+        {
+            **common,
+            "trials": every * (i + 1),
+            "ms_per_trial": round(1000 * lap / every, 2),
+            "rss_mb": round(laps.megabytes[i], 1),
+        }
         for i, lap in enumerate(np.diff(laps.at).tolist())
     ]
-    after = 1000 * (total - (laps.at[-1] - laps.at[0]))
-    rows.append({"search": name, "trials": "results", "ms_per_trial": round(after / n_iter, 3)})
+    after = 1000 * (total - (laps.at[-1] - laps.at[0])) / n_trials
+    at_end = round(psutil.Process().memory_info().rss / 1e6, 1)
+    rows.append({**common, "trials": "results", "ms_per_trial": round(after, 3), "rss_mb": at_end})
     for row in rows:
         print(row, flush=True)
+    print(f"a pickle of {len(pickle.dumps(search)) / n_trials:.0f} bytes a trial")
     return rows
 
 
@@ -386,11 +474,103 @@ def load_trials(name: str, quick: bool) -> Rows:
     return long_run(name, 20_000, 1000) if name == "TPESearchCV" else long_run(name, 5000, 500)
 
 
+def load_races(quick: bool) -> Rows:
+    """Return what `long_run` does, of searches that look at their record in more ways."""
+    every, n = (20, 40) if quick else (1000, 20_000)
+    stops = [tunein.EarlyStop(patience=n), tunein.TargetScore(10.0)]
+    halving = tunein.Halving("resource", min_resources=1, max_resources=27)
+    kinds: dict[str, tuple[int, dict[str, Any]]] = {
+        "EarlyStop, TargetScore": (n, {"callbacks": stops}),
+        "FoldRace": (n, {"racing": tunein.FoldRace(), "cv": KFold(3)}),
+        "Halving": (int(n / 1.48), {"racing": halving}),  # and promotions
+    }
+    rows = []
+    for kind, (n_iter, options) in kinds.items():
+        rows += long_run("TPESearchCV", n_iter, every, kind, **options)
+    return rows
+
+
 def load_spaces(quick: bool) -> Rows:
     sizes = (("parameters", 2000), ("choices", 10_000), ("branches", 1000))
     rows = []
     for name, (what, n) in itertools.product(SEARCHES, sizes):
         rows += wide(name, what, n // 100 if quick else n, 20)
+    return rows
+
+
+# ---------------------------------------------------------------- memory
+
+
+class Reader(BaseEstimator):
+    """Reads all that it is given, without a copy."""
+
+    def __init__(self, a: int = 0) -> None:
+        self.a = a
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        self.sum_ = sum(float(X[i : i + 1000].sum()) for i in range(0, len(X), 1000))
+        return self
+
+    def score(self, X: Any, y: Any = None) -> float:
+        return float(self.a + self.fit(X).sum_ / X.size)
+
+
+@contextmanager
+def watched(peak: dict[str, float]) -> Iterator[None]:
+    """Keep the most memory that this process and its children had together, in gigabytes.
+
+    A page that several of them have is counted once (the proportional set size).
+    """
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.05):
+            total = 0
+            for process in [me, *me.children(recursive=True)]:
+                with suppress(psutil.Error):
+                    total += process.memory_full_info().pss
+            peak["gb"] = max(peak["gb"], total / 1e9)
+
+    me, watcher = psutil.Process(), threading.Thread(target=look)
+    watcher.start()
+    yield
+    over.set()
+    watcher.join()
+
+
+def memory(quick: bool) -> Rows:
+    """Return the peak of a search and of scikit-learn's, on two of loky's workers."""
+    rows: Rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "X.npy"
+        np.save(path, np.full((2500 if quick else 250_000, 1000), 0.5))
+        few = ShuffleSplit(5, train_size=0.01, test_size=0.01, random_state=0)
+        cases = (("file", few), ("file", KFold(5)), ("array", KFold(5)))
+        for (kind, cv), name in itertools.product(cases, ("GridSearchCV", "TPESearchCV")):
+            get_reusable_executor().shutdown()  # with what the last search left in its workers
+            X = np.load(path, mmap_mode="r" if kind == "file" else None)
+            common: dict[str, Any] = {"cv": cv, "n_jobs": 2, "refit": False}
+            if name == "GridSearchCV":
+                search: Any = GridSearchCV(Reader(), {"a": [0, 1]}, **common)
+            else:
+                search = tunein.TPESearchCV(
+                    Reader(), {"a": [0, 1]}, n_iter=2, random_state=0, **common
+                )
+            peak = {"gb": 0.0}
+            with watched(peak):
+                search.fit(X)
+            rows.append(
+                {
+                    "search": name,
+                    "X": kind,
+                    "training rows": "1 %" if cv is few else "80 %",
+                    "X_gb": round(X.nbytes / 1e9, 2),
+                    "peak_gb": round(peak["gb"], 2),
+                    "peak / X": round(peak["gb"] * 1e9 / X.nbytes, 2),
+                }
+            )
+            print(rows[-1], flush=True)
+            del X
     return rows
 
 
@@ -400,7 +580,9 @@ PARTS: dict[str, Callable[[bool], Rows]] = {
     "simulation-bayes": partial(simulation, "BayesSearchCV"),
     "load-tpe": partial(load_trials, "TPESearchCV"),
     "load-bayes": partial(load_trials, "BayesSearchCV"),
+    "load-races": load_races,
     "load-spaces": load_spaces,
+    "memory": memory,
 }
 
 

@@ -14,7 +14,7 @@ from joblib import parallel_config
 from scipy.stats import uniform
 from sklearn.base import BaseEstimator
 
-from tunein import BayesSearchCV, TPESearchCV
+from tunein import BayesSearchCV, TimeLimit, TPESearchCV
 
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
@@ -199,3 +199,19 @@ def test_the_scheduler_dies_and_the_journal_resumes(daemons, tmp_path):
     assert candidates(resumed) == candidates(whole)
     means = [search.cv_results_["mean_test_score"] for search in (resumed, whole)]
     assert np.array_equal(*means)
+
+
+def test_a_limit_of_time_ends_what_no_worker_is_left_for(daemons):
+    running, address = daemons
+
+    def kill_workers():
+        for worker in running[1:]:
+            worker.kill()
+
+    limit = TimeLimit(10, abandon=True)
+    with distributed.Client(address, timeout=30) as client:
+        client.wait_for_workers(2, timeout=30)
+        run("dask", n_jobs=2)  # what they import takes longer than the limit on a busy machine
+        search = run("dask", n_jobs=2, n_iter=1000, callbacks=[Once(3, kill_workers), limit])
+    assert search.stop_reason_.startswith(limit.sentence)
+    assert 3 <= len(search.history_.closed) < 1000

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from joblib import parallel_config
 from joblib._parallel_backends import MultiprocessingBackend
+from joblib.pool import PicklingPool
 from scipy.stats import uniform
 from sklearn.base import BaseEstimator
 
@@ -47,6 +48,7 @@ def started():
     ray = pytest.importorskip("ray")
     from ray.util.joblib import register_ray
 
+    bases = PicklingPool.__bases__
     ray.init(
         num_cpus=2,
         include_dashboard=False,
@@ -57,6 +59,7 @@ def started():
     register_ray()
     yield
     ray.shutdown()
+    PicklingPool.__bases__ = bases  # else "multiprocessing" is Ray's as well from here on
 
 
 def test_its_pool_is_not_taken_for_one_of_multiprocessing():

@@ -12,6 +12,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from fakes import Cutoff, Diary, Needle, high, high_and_low, low
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from joblib import parallel_config
 from joblib.externals.loky import get_reusable_executor
 from scipy.stats import loguniform, uniform
@@ -611,6 +613,26 @@ def test_time_that_an_earlier_search_took_counts():
 def test_the_clock_stands_still_after_the_search():
     history = slow(n_iter=2, callbacks=TimeLimit(60)).fit(X).history_
     assert pickle.loads(pickle.dumps(history)).seconds == history.seconds > 0.1
+
+
+@settings(deadline=None)
+@given(
+    means=st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.3, 0.5, math.nan]), max_size=12),
+    patience=st.integers(1, 4),
+    tol=st.sampled_from([0.0, 0.1, 0.15, math.inf]),
+)
+def test_early_stop_counts_what_it_says(means, patience, tol):
+    best, n_since = None, 0
+    for mean in means:
+        if math.isfinite(mean) and (best is None or mean > best + tol) and tol < math.inf:
+            best, n_since = mean, 0
+        else:
+            n_since += best is not None
+    said = EarlyStop(patience, tol)(record_of(*([[mean] for mean in means] or [[None]])))
+    assert (said is not None) == (n_since >= patience)
+    if said:
+        assert said.endswith(f"by more than {tol:g} in {n_since} candidates.")
+        assert f" {best:.6g}," in said
 
 
 # --------------------------------------------------------------------- folds that are abandoned

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tunein._dimensions import Array
 from tunein._history import History
 from tunein._parse import shown
 from tunein._sklearn import on_one_blas_thread
@@ -68,21 +69,31 @@ class EarlyStop:
         reason : str or None
             A sentence, or None to go on.
         """
-        best: dict[int, float] = {}  # by level: with less of a resource scores are others
-        n_since = 0
-        means = history.visible_means()[history.closed].tolist() if history.closed else []
-        for number, mean in zip(history.closed, means, strict=True):
-            level = history.trials[number].proposal.level
-            if math.isfinite(mean) and mean > best.get(level, -math.inf) + self.tol:
-                best[level], n_since = mean, 0
-            else:
-                n_since += len(best) > 0
-        if n_since < self.patience:
+        means, levels = history.visible_means()[history.ended], history.levels[history.ended]
+        best, last = -math.inf, -1
+        for level in np.unique(levels):  # with less of a resource scores are others
+            there = np.flatnonzero((levels == level) & np.isfinite(means))
+            rises = self._rises(means[there])
+            if rises:
+                best, last = means[there[rises[-1]]], max(last, int(there[rises[-1]]))
+        n_since = len(means) - 1 - last
+        if last < 0 or n_since < self.patience:
             return None
         return (
-            f"The best mean score, {best[max(best)]:.6g}, was not exceeded by more than "
+            f"The best mean score, {best:.6g}, was not exceeded by more than "
             f"{float(self.tol):g} in {n_since} candidates."
         )
+
+    def _rises(self, means: Array) -> list[int]:
+        """Return the places at which finite scores exceed the best until then by `tol`."""
+        rises, best = [], -math.inf
+        before = np.append(-np.inf, np.maximum.accumulate(means))[:-1]
+        # Those that do are better than all before them, of which there are few.
+        for place in np.flatnonzero(means > before).tolist():
+            if means[place] > best + self.tol:
+                rises.append(place)
+                best = float(means[place])
+        return rises
 
     def _check(self, history: History) -> None:
         _require_whole(self, "patience")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import math
 import numbers
 import sys
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -258,34 +256,33 @@ class Ladder(EveryFold):
     def promotion(self, history: History, upto: int | None, is_over: bool) -> Proposal | None:
         """Return the best candidate of the highest level that is due to send one up."""
         means = history.visible_means(upto)
-        went_up = {trial.proposal.parent for trial in history}
+        able = np.isfinite(means) & ~history.went_up
         for level, members in self._rungs(history, upto):
-            able = [i for i in members if i not in went_up and math.isfinite(means[i])]
-            n_due = int(len(members) // self.factor) - len(went_up.intersection(members))
-            if level < self.top and n_due > 0 and able:
-                return self.promoted(history, _best(able, means), level + 1)
+            n_due = int(len(members) // self.factor) - int(history.went_up[members].sum())
+            if level < self.top and n_due > 0 and able[members].any():
+                best = _best(members[able[members]], means)
+                return self.promoted(history, best, level + 1)
         return self.finale(history) if is_over else None
 
     def finale(self, history: History) -> Proposal | None:
         """Return the best trial of the highest level at the top, if none has got there."""
-        levels = [trial.proposal.level for trial in history]
-        if self.top in levels or history.n_closed_in_row < len(history):
+        if (history.levels == self.top).any() or history.n_closed_in_row < len(history):
             return None
         means = history.visible_means()
-        went_up = {trial.proposal.parent for trial in history}
+        able = np.isfinite(means) & ~history.went_up
         for _, members in self._rungs(history, None):
-            able = [i for i in members if i not in went_up and math.isfinite(means[i])]
-            if able:
-                return self.promoted(history, _best(able, means), self.top)
+            if able[members].any():
+                return self.promoted(history, _best(members[able[members]], means), self.top)
         return None
 
-    def _rungs(self, history: History, upto: int | None) -> list[tuple[int, list[int]]]:
-        """Return level and trials of each level of each bracket, the highest level first."""
-        rungs: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for number in np.flatnonzero(history.visible(upto)).tolist():
-            proposal = history.trials[number].proposal
-            rungs[proposal.level, -proposal.bracket].append(number)
-        return [(level, rungs[level, bracket]) for level, bracket in sorted(rungs, reverse=True)]
+    def _rungs(self, history: History, upto: int | None) -> Iterator[tuple[int, NDArray[np.intp]]]:
+        """Go through level and trials of each level of each bracket, the highest level first."""
+        numbers = np.flatnonzero(history.visible(upto))
+        # One number for both: the higher the level and the lower the bracket, the greater.
+        rungs = ((history.levels + 1) * (self.top + 1) - history.brackets)[numbers]
+        for rung in np.unique(rungs)[::-1]:
+            members = numbers[rungs == rung]
+            yield int(history.levels[members[0]]), members
 
     def promoted(self, history: History, number: int, level: int) -> Proposal:
         """Return trial `number` at a higher level."""
@@ -317,8 +314,9 @@ class Ladder(EveryFold):
         }
 
 
-def _best(trials: list[int], means: NDArray[np.float64]) -> int:
-    return max(trials, key=lambda number: (means[number], -number))
+def _best(trials: NDArray[np.intp], means: NDArray[np.float64]) -> int:
+    """Return the first of the best."""
+    return int(trials[means[trials].argmax()])
 
 
 def _shared_out(n_brackets: int, n_levels: int, factor: float, n_candidates: int) -> list[int]:

@@ -223,7 +223,19 @@ class Evidence:
 
 
 # What a record has a row of for each trial.
-_GROWING = ("_units", "_fold_scores", "_seconds", "_run", "_closed", "_levels")
+_GROWING = (
+    "_units",
+    "_fold_scores",
+    "_seconds",
+    "_spent",
+    "_run",
+    "_closed",
+    "_ended",
+    "_levels",
+    "_brackets",
+    "_first",
+    "_went_up",
+)
 
 
 class Follower(Protocol):
@@ -299,7 +311,6 @@ class History:
         self.closed: list[int] = []
         self.clock = Clock()
         self.n_asked = 0
-        self._first: list[int] = []  # the first trial of the same candidate
         self._note: Mapping[str, Any] | None = None
         self._tried: set[bytes] = set()
         self._hypergradients: dict[int, HyperGradient] = {}
@@ -313,6 +324,11 @@ class History:
         self._run = np.zeros((16, n_folds), dtype=bool)
         self._closed = np.zeros(16, dtype=bool)
         self._levels = np.zeros(16, dtype=np.intp)
+        self._brackets = np.zeros(16, dtype=np.intp)
+        self._spent = np.zeros(16)  # seconds on all folds
+        self._ended = np.zeros(16, dtype=np.intp)  # `closed`, with places for what will be
+        self._first = np.zeros(16, dtype=np.intp)  # the first trial of the same candidate
+        self._went_up = np.zeros(16, dtype=bool)  # is there a further trial of the candidate?
 
     def __len__(self) -> int:
         return len(self.trials)
@@ -362,9 +378,9 @@ class History:
 
         NaN also of those that had not all of the resource.
         """
-        numbers, levels = np.array(self.closed, dtype=np.intp), self._levels[: len(self)]
+        numbers = self.ended
         means = self._fold_scores[numbers].mean(axis=1)
-        return np.where(levels[numbers] == self.top, means, np.nan)
+        return np.where(self._levels[numbers] == self.top, means, np.nan)
 
     @property
     def has_result(self) -> bool:
@@ -377,6 +393,26 @@ class History:
         if self.has_result:
             return None
         return next((trial.number for trial in self.trials if not trial.closed), None)
+
+    @property
+    def ended(self) -> NDArray[np.intp]:
+        """As `closed`, an array that must not be changed."""
+        return self._ended[: len(self.closed)]
+
+    @property
+    def levels(self) -> NDArray[np.intp]:
+        """The level of each trial; must not be changed, nor the next two."""
+        return self._levels[: len(self)]
+
+    @property
+    def brackets(self) -> NDArray[np.intp]:
+        """The bracket of each trial."""
+        return self._brackets[: len(self)]
+
+    @property
+    def went_up(self) -> NDArray[np.bool_]:
+        """Whether there is a further trial that goes on from it, trial by trial."""
+        return self._went_up[: len(self)]
 
     @property
     def tried(self) -> set[bytes]:
@@ -392,14 +428,19 @@ class History:
         self._units[number] = proposal.unit
         self._fold_scores[number] = np.nan
         self._seconds[number] = 0.0
+        self._spent[number] = 0.0
         self._run[number] = False
         self._closed[number] = False
+        self._went_up[number] = False
         trial = Trial(number, proposal, [None] * self.n_folds)
         self.trials.append(trial)
         self._tried.add(proposal.unit.tobytes())
         parent = proposal.parent
-        self._first.append(number if parent is None else self._first[parent])
+        self._first[number] = number if parent is None else self._first[parent]
         self._levels[number] = proposal.level
+        self._brackets[number] = proposal.bracket
+        if parent is not None:
+            self._went_up[parent] = True
         self.n_candidates += parent is None
         self.n_asked += proposal.origin == "asked"
         self._note = self._note if proposal.note is None else proposal.note
@@ -415,6 +456,7 @@ class History:
         trial.scores[fold] = score
         self._fold_scores[number, fold] = self._driving(score)
         self._seconds[number, fold] = score.fit_time + score.score_time
+        self._spent[number] = self._seconds[number].sum()
         self._run[number, fold] = True
         if trial.complete:
             self._close(trial)
@@ -434,6 +476,7 @@ class History:
 
     def _close(self, trial: Trial) -> None:
         self._closed[trial.number] = True
+        self._ended[len(self.closed)] = trial.number
         self.closed.append(trial.number)
         while self._first_open < len(self) and self._closed[self._first_open]:
             self._first_open += 1
@@ -493,7 +536,7 @@ class History:
         """Return what a fold took of each; NaN where less of a resource was used than of others."""
         run = self._run[: len(self)][rows]
         n_run = self.n_folds if run.all() else np.maximum(run.sum(axis=1), 1)
-        seconds = self._seconds[: len(self)][rows].sum(axis=1) / n_run
+        seconds = self._spent[: len(self)][rows] / n_run
         levels = self._levels[: len(self)][rows]
         return np.where(levels == levels.max(initial=0), seconds, np.nan)
 
@@ -509,7 +552,7 @@ class History:
 
     def _compared(self, upto: int | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Array]:
         """Return the trial of each candidate to go by, what is pending, and what to add."""
-        numbers, first = np.flatnonzero(self.visible(upto)), np.array(self._first)
+        numbers, first = np.flatnonzero(self.visible(upto)), self._first[: len(self)]
         rows, added = comparable(
             self.visible_means(upto)[numbers],
             self._levels[numbers],

@@ -40,17 +40,15 @@ CALLS_PER_WORKER = 2
 # How long loky's manager thread may take to queue a call that was handed in.
 _QUEUEING_SECONDS = 1.0
 
-# How often the workers of multiprocessing are looked at: it says nothing when one dies.
+# How often workers are looked at where nobody says that one died (multiprocessing), or that there
+# is one again (Dask).
 _WATCHING_SECONDS = 0.5
 
 # How often data that a Dask cluster has lost is sent there anew for the same call.
 _MAX_RESENT = 5
 
-# Bytes from which on joblib does so.
+# Bytes from which on joblib sends a value to Dask's workers by itself, not with each call.
 _LARGE = 1e3
-
-# For how long, at first, a cluster is left to itself that does not take data.
-_SETTLING_SECONDS = 0.1
 
 
 @dataclass
@@ -442,44 +440,58 @@ class DaskProcesses(Processes):
 
     What is large, as X, is sent to one worker only, once; the others get it from there, and fits
     name it. If all workers that have it die, fits that need it are cancelled, those to come as
-    well. Then it is sent anew, and so are they.
+    well. Then it is sent anew, and so are they, as soon as there is a worker to send it to.
     """
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._edition = 0
         self._shared: dict[int, weakref.ref[Any]] = {}
+        self._rests_until = 0.0  # while workers may be gone, nothing is sent
 
     def __exit__(self, exc_type: type[BaseException] | None, *_: Any) -> None:
         super().__exit__(exc_type)
         self._forget()  # what is changed in place is not what was sent
 
+    def _send_waiting(self) -> None:
+        if self._rests_until and time.monotonic() >= self._rests_until:
+            self._rests_until = 0.0
+            if not self._has_workers():
+                self._rest()
+        while self._waiting and not self._rests_until:
+            self._send(self._waiting.popleft())
+
+    def _rest(self) -> None:
+        self._rests_until = time.monotonic() + _WATCHING_SECONDS
+
+    def _has_workers(self) -> bool:
+        try:
+            return bool(self._backend.client.nthreads())
+        except OSError as error:  # of the connection
+            raise _lost_scheduler() from error
+
+    def _hear(self, patience: float) -> bool:
+        return super()._hear(min(patience, _WATCHING_SECONDS) if self._rests_until else patience)
+
     def _send(self, call: Call) -> None:
-        for value in call.kwargs.values():
-            if id(value) not in self._backend.data_futures and _is_large(value):
-                self._share(value)
         call.edition = self._edition
-        super()._send(call)
+        try:
+            for value in call.kwargs.values():
+                self._share(value)
+        except OSError as error:  # the worker chosen is dead, which is not known everywhere yet
+            self._send_again(call, error)
+        else:
+            super()._send(call)
 
     def _share(self, value: Any) -> None:
-        """Send data to the cluster.
+        """Send a value to the cluster, if it is large and not there.
 
         Joblib would do so, but where that fails the call is never heard of again.
         """
-        client = self._backend.client
-        for attempt in range(_MAX_RESENT + 1):
-            self._check_connection(None)
-            client.wait_for_workers(1)
-            try:
-                future = client.scatter(value, hash=False)
-            except OSError:  # the worker chosen is dead, which is not known everywhere yet
-                if attempt == _MAX_RESENT:
-                    raise
-                time.sleep(2**attempt * _SETTLING_SECONDS)
-            else:
-                break
         key, futures, shared = id(value), self._backend.data_futures, self._shared
-        futures[key] = future
+        if key in futures or not _is_large(value):
+            return
+        futures[key] = self._backend.client.scatter(value, hash=False)
 
         def release(_: weakref.ref[Any]) -> None:
             """Forget a value that is gone, before another has its id."""
@@ -493,26 +505,24 @@ class DaskProcesses(Processes):
             self._backend.data_futures.pop(key, None)
         self._shared.clear()
 
-    def _check_connection(self, cause: BaseException | None) -> None:
-        if self._backend.client.status != "running":
-            raise ConnectionError(
-                "The connection to Dask's scheduler was lost. The scores that had come back are "
-                "in the file at checkpoint=, if there is one; the same fit resumes from there."
-            ) from cause
-
     def _receive_loss(self, call: Call, error: BaseException) -> None:
         if not _tells_of_cancellation(error):
             super()._receive_loss(call, error)
             return
-        self._check_connection(error)
-        if call.n_resent == _MAX_RESENT:
-            raise error
         if call.edition == self._edition:  # else it has been sent anew for another call
             self._forget()
             self._backend.data_futures.clear()  # what the user had scattered
             self._edition += 1
+        self._send_again(call, error)
+
+    def _send_again(self, call: Call, error: BaseException) -> None:
+        if self._backend.client.status != "running":
+            raise _lost_scheduler() from error
+        if call.n_resent == _MAX_RESENT:
+            raise error
         call.n_resent += 1
         self._waiting.append(call)
+        self._rest()
 
 
 class Evaluation:
@@ -613,13 +623,20 @@ def _kind_of(backend: Any) -> type[Workers]:
     return ForkedProcesses if is_local else Processes
 
 
+def _lost_scheduler() -> ConnectionError:
+    return ConnectionError(
+        "The connection to Dask's scheduler was lost. The scores that had come back are in the "
+        "file at checkpoint=, if there is one; the same fit resumes from there."
+    )
+
+
 def _tells_of_death(error: BaseException) -> bool:
     # Distributed's error goes by its name: it need not be installed.
     return isinstance(error, TerminatedWorkerError) or type(error).__name__ == "KilledWorker"
 
 
 def _is_large(value: Any) -> bool:
-    """Tell whether joblib sends a value to Dask's workers by itself, not with each call."""
+    """Tell whether joblib would send a value to Dask's workers by itself."""
     from joblib._dask import is_weakrefable, sizeof  # Dask's, where that is installed
 
     return bool(is_weakrefable(value) and sizeof(value) > _LARGE)

@@ -49,21 +49,29 @@ def comparable(
     n_succeeded = np.bincount(levels[np.isfinite(s)], minlength=1)
     full = np.flatnonzero(n_succeeded >= enough)
     level = int(full[-1]) if len(full) else int(n_succeeded.argmax())
-    chosen: dict[int, int] = {}
-    for i, candidate in enumerate(candidates.tolist()):
-        if levels[i] <= level or candidate not in chosen:
-            chosen[candidate] = i
-    rows = np.array(sorted(chosen.values()), dtype=np.intp)
+    rows = _last_up_to(level, levels, candidates)
     there = levels[rows] == level
-    reference = dict(zip(candidates[rows[there]].tolist(), s[rows[there]], strict=True))
+    reference = np.full(candidates.max(initial=-1) + 1, np.nan)  # by candidate; NaN if none
+    reference[candidates[rows[there]]] = s[rows[there]]
     worst = np.nanmin(s[rows[there]], initial=np.inf)
     added = np.zeros(len(rows))
     for other in np.unique(levels[rows[~there]]):
-        at_both = [i for i in np.flatnonzero(levels == other) if candidates[i] in reference]
-        lacks = np.array([reference[candidates[i]] - s[i] for i in at_both])
+        lacks = (reference[candidates] - s)[levels == other]
         lacks = lacks[np.isfinite(lacks)]
         mine = levels[rows] == other
         added[mine] = np.median(lacks) if len(lacks) else 0.0
         if other < level:
             added[mine] = np.minimum(added[mine], worst - s[rows[mine]])
     return rows, added
+
+
+def _last_up_to(level: int, levels: Integers, candidates: Integers) -> Integers:
+    """Return the last trial at `level` or below of each candidate, or else its first; in order."""
+    n = len(levels)
+    first = np.full(candidates.max(initial=-1) + 1, n)
+    last = np.full(len(first), -1)
+    np.minimum.at(first, candidates, np.arange(n))
+    low = np.flatnonzero(levels <= level)
+    np.maximum.at(last, candidates[low], low)
+    rows = np.where(last >= 0, last, first)
+    return np.sort(rows[first < n])
