@@ -1,6 +1,6 @@
 """How a search scales: more workers, more trials, larger spaces.
 
-Three parts, each a table:
+Five parts, each of tables:
 
 ``efficiency``
     Real workers, 1 to 8: threads, loky's processes, processes of a Dask cluster over TCP, and
@@ -15,6 +15,8 @@ Three parts, each a table:
     how far the best candidate is from the optimum.
 ``load``
     Trials in the ten thousands and spaces in the thousands: what the search itself takes.
+``looks``
+    What a look at a long record takes, of records made up for this.
 ``memory``
     What a search of 2 GB takes on two processes, and what scikit-learn's takes.
 
@@ -40,6 +42,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -58,6 +61,8 @@ from threadpoolctl import threadpool_limits
 
 import tunein
 from tunein import _search
+from tunein._halving import Ladder
+from tunein._history import History, Proposal, Score
 
 RESULTS = Path(__file__).parent / "results"
 X = np.arange(20.0)[:, None]
@@ -498,6 +503,71 @@ def load_spaces(quick: bool) -> Rows:
     return rows
 
 
+# ---------------------------------------------------------------- looks at a record
+
+
+def made_up(n: int, kind: str) -> History:
+    """Return a record of `n` trials of 3 folds and one that has begun, with random scores."""
+    rng = np.random.default_rng(0)
+    history = History(3, 2, top=3 if kind == "Halving" else 0)
+    can_go_up: list[int] = []
+    for i in range(n):
+        proposal = Proposal(rng.random(2), {})
+        if kind == "Halving" and can_go_up and rng.random() < 1 / 3:
+            parent = can_go_up.pop(int(rng.integers(len(can_go_up))))
+            level = history.trials[parent].proposal.level + 1
+            proposal = replace(proposal, origin="promoted", parent=parent, level=level)
+        history.open(proposal)
+        if proposal.level < 3:
+            can_go_up.append(i)
+        n_run = int(rng.integers(1, 3)) if kind == "FoldRace" and rng.random() < 0.85 else 3
+        for fold in range(n_run):
+            history.record(i, fold, Score(rng.random(), None, 0.01, 0.01, 7))
+        if n_run < 3:
+            history.drop(i)
+    history.open(Proposal(np.zeros(2), {}))
+    history.record(n, 0, Score(0.5, None, 0.01, 0.01, 7))
+    return history
+
+
+def looks(quick: bool) -> Rows:
+    """Return milliseconds a look, by kind of race, of look, and number of trials."""
+    sizes = (50, 100) if quick else (1000, 20_000)
+    ladder = Ladder("n", 3.0, [1, 3, 9, 27], [0] * max(sizes), None)
+    never = 10**6
+    kinds: dict[str, dict[str, Callable[[History], Any]]] = {
+        "": {
+            "what a method may know": lambda history: history.known().scores,
+            "EarlyStop": tunein.EarlyStop(never),
+            "TargetScore": tunein.TargetScore(never),
+        },
+        "FoldRace": {
+            "what a method may know": lambda history: history.known().scores,
+            "a further fold": lambda history: history.chance(len(history) - 1),
+        },
+        "Halving": {
+            "what a method may know": lambda history: history.known().scores,
+            "promotion": lambda history: ladder.promotion(history, None, False),
+        },
+    }
+    rows: Rows = []
+    for kind, calls in kinds.items():
+        histories = {n: made_up(n, kind) for n in sizes}
+        for name, call in calls.items():
+            row: dict[str, Any] = {"look": name, "race": kind}
+            for n, history in histories.items():
+                row[f"{n} trials"] = round(1000 * min(seconds_of(call, history)), 3)
+            rows.append(row)
+    return rows
+
+
+def seconds_of(call: Callable[[History], Any], history: History) -> Iterator[float]:
+    for _ in range(20):
+        start = time.process_time()
+        call(history)
+        yield time.process_time() - start
+
+
 # ---------------------------------------------------------------- memory
 
 
@@ -582,6 +652,7 @@ PARTS: dict[str, Callable[[bool], Rows]] = {
     "load-bayes": partial(load_trials, "BayesSearchCV"),
     "load-races": load_races,
     "load-spaces": load_spaces,
+    "looks": looks,
     "memory": memory,
 }
 
