@@ -279,6 +279,33 @@ class Ladder(EveryFold):
                 return self.promoted(history, _best(able, means), self.top)
         return None
 
+    @property
+    def grown(self) -> str | None:
+        """The resource, if it is a parameter."""
+        return self.resource if self.subsample is None else None
+
+    def contenders(self, history: History) -> set[int]:
+        """Return the best trials of each level, as many as it has promotions left."""
+        means = history.visible_means()
+        went_up = {trial.proposal.parent for trial in history}
+        found: set[int] = set()
+        for level, members in self._rungs(history, None):
+            if level == self.top:
+                continue
+            able = [i for i in members if i not in went_up and math.isfinite(means[i])]
+            n_above = self._n_at_most(history.trials[members[0]].proposal.bracket, level + 1)
+            n_left = n_above - len(went_up.intersection(members))
+            # One more than none, since the finale promotes where none was due.
+            found.update(sorted(able, key=lambda i: (-means[i], i))[: max(n_left, 1)])
+        return found
+
+    def _n_at_most(self, bracket: int, level: int) -> int:
+        """Return how many trials of a bracket there are at a level in the end, the finale apart."""
+        n = self.brackets.count(bracket)
+        for _ in range(bracket, level):
+            n = int(n // self.factor)
+        return n
+
     def _rungs(self, history: History, upto: int | None) -> list[tuple[int, list[int]]]:
         """Return level and trials of each level of each bracket, the highest level first."""
         rungs: dict[tuple[int, int], list[int]] = defaultdict(list)
