@@ -394,8 +394,8 @@ def test_nothing_that_was_fitted_is_left_in_the_search(taken):
     search = searched().fit(X, Y)
     assert taken
     assert all(score.fitted is None for trial in search.history_ for score in trial.scores)
-    assert b"tree._classes" not in pickle.dumps(search)
-    assert b"tree._classes" in warm.packed(clone(FOREST).fit(X, Y), "n_estimators")
+    assert b"tree._tree" not in pickle.dumps(search)
+    assert b"tree._tree" in warm.packed(clone(FOREST).fit(X, Y), "n_estimators")
 
 
 def test_what_takes_too_much_memory_is_fitted_again(monkeypatch, taken):

@@ -86,6 +86,10 @@ class Halving:
     ``n_resources_`` and ``n_candidates_``, the resource and the number of candidates by level,
     ``min_resources_`` and ``max_resources_``.
 
+    A promoted candidate goes on from what was fitted of it before, where that gives the same:
+    with more trees or stages of scikit-learn's forests, bagging and gradient boosting that have an
+    int as `random_state` and do not stop early. Its ``mean_fit_time`` is that of what was added.
+
     Rows are counted as in scikit-learn: of `n_samples` in all, each training set has its share.
     The subsample of a fold is the same for all candidates, keeps the order of rows, and contains
     those of the levels below; it is stratified for classifiers, with at least two rows of each
@@ -300,7 +304,7 @@ class Ladder(EveryFold):
         return found
 
     def _n_at_most(self, bracket: int, level: int) -> int:
-        """Return how many trials of a bracket there are at a level in the end, the finale apart."""
+        """Return how many trials of a bracket a level has in the end, the finale apart."""
         n = self.brackets.count(bracket)
         for _ in range(bracket, level):
             n = int(n // self.factor)
