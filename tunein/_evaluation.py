@@ -15,6 +15,7 @@ from tunein._clock import metered
 from tunein._families import HyperGradient
 from tunein._history import Score
 from tunein._sklearn import _fit_and_score, error_scores, is_from_callback
+from tunein._warm import grown, packed
 
 
 @metered
@@ -28,18 +29,22 @@ def evaluate_fold(
     error_score: Any,
     return_train_score: bool,
     probe: Probe | None = None,
+    grows: str | None = None,
+    grown_from: bytes | None = None,
     **kwargs: Any,
 ) -> Score:
     """Fit a clone of `estimator` with `parameters` on one fold and score it.
 
-    A `probe` is asked for the hypergradient of what was fitted.
+    A `probe` is asked for the hypergradient of what was fitted. If the fit is one that others, with
+    more of the parameter `grows`, can go on from, it comes back with the score. `grown_from` is
+    such a fit of another trial.
 
     Whatever goes wrong with the candidate is its score, with the traceback. What gets through is
     ``KeyboardInterrupt``, ``SystemExit``, errors of callbacks, and all if ``error_score="raise"``.
     """
     try:
         result = _fit_and_score(
-            clone(estimator),
+            clone(estimator) if grown_from is None else grown(estimator, grown_from),
             X,
             y,
             parameters=parameters,
@@ -48,7 +53,7 @@ def evaluate_fold(
             return_train_score=return_train_score,
             return_n_test_samples=True,
             return_times=True,
-            return_estimator=probe is not None,
+            return_estimator=probe is not None or grows is not None,
             **kwargs,
         )
     except (KeyboardInterrupt, SystemExit):
@@ -66,6 +71,9 @@ def evaluate_fold(
     found: tuple[HyperGradient | None, str | None] = (None, None)
     if probe is not None and result["fit_error"] is None:
         found = probe(result["estimator"], X, y, **kwargs)
+    fitted = None
+    if grows is not None and result["fit_error"] is None:
+        fitted = packed(result["estimator"], grows)
     return Score(
         test=result["test_scores"],
         train=result.get("train_scores"),
@@ -75,6 +83,7 @@ def evaluate_fold(
         error=result["fit_error"],
         hypergradient=found[0],
         no_hypergradient=found[1],
+        fitted=fitted,
     )
 
 

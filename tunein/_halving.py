@@ -84,6 +84,10 @@ class Halving:
     ``n_resources_`` and ``n_candidates_``, the resource and the number of candidates by level,
     ``min_resources_`` and ``max_resources_``.
 
+    A promoted candidate goes on from what was fitted of it before, where that gives the same:
+    with more trees or stages of scikit-learn's forests, bagging and gradient boosting that have an
+    int as `random_state` and do not stop early. Its ``mean_fit_time`` is that of what was added.
+
     Rows are counted as in scikit-learn: of `n_samples` in all, each training set has its share.
     The subsample of a fold is the same for all candidates, keeps the order of rows, and contains
     those of the levels below; it is stratified for classifiers, with at least two rows of each
@@ -274,6 +278,34 @@ class Ladder(EveryFold):
             if able[members].any():
                 return self.promoted(history, _best(members[able[members]], means), self.top)
         return None
+
+    @property
+    def grown(self) -> str | None:
+        """The resource, if it is a parameter."""
+        return self.resource if self.subsample is None else None
+
+    def contenders(self, history: History) -> set[int]:
+        """Return the best trials of each level, as many as it has promotions left."""
+        means = history.visible_means()
+        able = np.isfinite(means) & ~history.went_up
+        found: set[int] = set()
+        for level, members in self._rungs(history, None):
+            if level == self.top:
+                continue
+            n_above = self._n_at_most(int(history.brackets[members[0]]), level + 1)
+            n_left = n_above - int(history.went_up[members].sum())
+            there = members[able[members]]
+            best = there[np.argsort(-means[there], kind="stable")]
+            # One more than none, since the finale promotes where none was due.
+            found.update(best[: max(n_left, 1)].tolist())
+        return found
+
+    def _n_at_most(self, bracket: int, level: int) -> int:
+        """Return how many trials of a bracket a level has in the end, the finale apart."""
+        n = self.brackets.count(bracket)
+        for _ in range(bracket, level):
+            n = int(n // self.factor)
+        return n
 
     def _rungs(self, history: History, upto: int | None) -> Iterator[tuple[int, NDArray[np.intp]]]:
         """Go through level and trials of each level of each bracket, the highest level first."""

@@ -82,6 +82,8 @@ class Score:
         CPU seconds of fit and score.
     peak_memory : int or None
         The most bytes that the process had which ran the fold, by then; None if unknown.
+    fitted : bytes or None
+        What later trials can go on from. Never in a record.
     """
 
     test: Any
@@ -94,6 +96,7 @@ class Score:
     no_hypergradient: str | None = None
     cpu_time: float = 0.0
     peak_memory: int | None = None
+    fitted: bytes | None = field(default=None, repr=False)
 
 
 @dataclass

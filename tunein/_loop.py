@@ -15,6 +15,7 @@ from tunein._evaluation import Evaluator, evaluate_fold
 from tunein._fingerprint import Part
 from tunein._halving import Setup
 from tunein._history import History, Known, Proposal
+from tunein._kept import KeptFits
 from tunein._racing import Agenda, EveryFold
 from tunein._sklearn import SearchContext
 from tunein._space import Space
@@ -90,6 +91,7 @@ class Loop:
         self._evaluator = evaluator
         self._agenda = agenda
         self._next_point = next_point
+        self._kept = KeptFits(job.race, history)
 
     def run(self) -> None:
         """Go on until nothing is in work, or what is in work is given up."""
@@ -106,8 +108,9 @@ class Loop:
             (number, fold), score = landed
             if not self._evaluator.leaves_process:
                 history.clock.cpu_of_folds += score.cpu_time
-            self._agenda.record(number, fold, score)
+            self._agenda.record(number, fold, self._kept.keep(number, fold, score))
             if history.trials[number].closed:
+                self._kept.drop_needless()
                 watch.ask()
 
     def _hand_in(self) -> bool:
@@ -204,9 +207,10 @@ class Loop:
                 "test": test,
                 "split_progress": (fold, n_folds),
                 "candidate_progress": (number, job.n_trials),
+                "grows": self._kept.grows(proposal),
                 **job.context.task_arguments(
                     number * n_folds + fold, leaves_process=evaluator.leaves_process
                 ),
             },
-            {"parameters": proposal.params},
+            {"parameters": proposal.params, "grown_from": self._kept.take(proposal, fold)},
         )

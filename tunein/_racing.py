@@ -63,6 +63,26 @@ class EveryFold:
         """How much of a resource trials get, level by level; none if that is not the question."""
         return []
 
+    @property
+    def grown(self) -> str | None:
+        """The parameter of which a promoted trial gets more; None if that is not the resource."""
+        return None
+
+    def contenders(self, history: History) -> set[int]:
+        """Return the closed trials that may still be promoted.
+
+        Parameters
+        ----------
+        history : History
+            The record.
+
+        Returns
+        -------
+        numbers : set of int
+            Perhaps some more, or, where promotions look at a part of the record only, some less.
+        """
+        return set()
+
     def promoted(self, history: History, number: int, level: int) -> Proposal:
         """Return trial `number` at a higher level.
 
