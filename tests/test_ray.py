@@ -14,7 +14,7 @@ from scipy.stats import uniform
 from sklearn.base import BaseEstimator
 
 from tunein import BayesSearchCV, TPESearchCV
-from tunein._workers import Processes, _kind_of
+from tunein._workers import RayProcesses, _kind_of
 
 X = np.arange(40.0).reshape(20, 2)
 
@@ -66,7 +66,7 @@ def test_its_pool_is_not_taken_for_one_of_multiprocessing():
     class RayBackend(MultiprocessingBackend):
         pass
 
-    assert _kind_of(RayBackend()) is Processes
+    assert _kind_of(RayBackend()) is RayProcesses
 
 
 @pytest.mark.filterwarnings("default")
@@ -76,7 +76,7 @@ def test_candidates_are_those_of_threads(search_class, started):
     assert params[0] == params[1]
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 @pytest.mark.filterwarnings("default")
 def test_a_worker_that_dies_ends_the_search_which_resumes(started, tmp_path):
     """Ray's pool starts no other in its place."""
@@ -86,3 +86,22 @@ def test_a_worker_that_dies_ends_the_search_which_resumes(started, tmp_path):
     resumed = run("ray", estimator=estimator, checkpoint=path)
     expected = [params["a"] for params in run("threading").cv_results_["params"]]
     assert [params["a"] for params in resumed.cv_results_["params"]] == expected
+
+
+@pytest.mark.filterwarnings("default")
+def test_data_are_sent_once(started, monkeypatch):
+    import ray
+
+    large = np.random.default_rng(0).normal(size=(2000, 250))
+    put, sent = ray.put, []
+
+    def counting(value):
+        sent.append(getattr(value, "nbytes", 0))
+        return put(value)
+
+    monkeypatch.setattr(ray, "put", counting)
+    with parallel_config("ray"):
+        TPESearchCV(
+            Sleepy(), {"a": uniform(0, 1)}, n_iter=8, cv=3, n_jobs=2, random_state=0, refit=False
+        ).fit(large)
+    assert large.nbytes <= sum(sent) < 1.1 * large.nbytes  # X, and the rows of each fold

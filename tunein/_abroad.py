@@ -13,6 +13,7 @@ import itertools
 import os
 import pickle
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -218,6 +219,16 @@ class Outcome:
         if self.kind == "raised":
             raise content from _InWorker(f"\n{self.text}")
         return content
+
+
+def run_from_store(parcel: Parcel, /, **kwargs: Any) -> Outcome:
+    """As `run`; arguments may be references to what is in the object store of Ray."""
+    ray: Any = sys.modules["ray"]
+    there = {
+        name: ray.get(value) if isinstance(value, ray.ObjectRef) else value
+        for name, value in kwargs.items()
+    }
+    return run(parcel, **there)
 
 
 def run(parcel: Parcel, /, **kwargs: Any) -> Outcome:

@@ -9,6 +9,7 @@ import itertools
 import math
 import os
 import queue
+import sys
 import tempfile
 import threading
 import time
@@ -29,7 +30,7 @@ from joblib.externals.loky.cloudpickle_wrapper import dumps
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import BatchedCalls
 
-from tunein._abroad import Lost, Mark, Parcel, check_travel, how_it_ended, run
+from tunein._abroad import Lost, Mark, Parcel, check_travel, how_it_ended, run, run_from_store
 from tunein._evaluation import Evaluator, InProcess
 from tunein._sklearn import configured
 
@@ -435,6 +436,65 @@ class ForkedProcesses(MarkedProcesses):
                 self._judge(call, process and process.exitcode, None)
 
 
+class Shared:
+    """Where values are that many calls share, for as long as these live.
+
+    Parameters
+    ----------
+    places : dict of int to object
+        By the identity of the value.
+    """
+
+    def __init__(self, places: dict[int, Any]) -> None:
+        self.places = places
+        self._alive: dict[int, weakref.ref[Any]] = {}
+
+    def add(self, value: Any, place: Any) -> None:
+        """Say where a value is."""
+        key, places, alive = id(value), self.places, self._alive
+
+        def release(_: weakref.ref[Any]) -> None:
+            """Forget a value that is gone, before another has its identity."""
+            places.pop(key, None)
+            alive.pop(key, None)
+
+        places[key] = place
+        alive[key] = weakref.ref(value, release)
+
+    def forget(self) -> None:
+        """Forget all that were added: what is changed in place later is not what is there."""
+        for key in list(self._alive):
+            self.places.pop(key, None)
+        self._alive.clear()
+
+
+class RayProcesses(Processes):
+    """Workers of Ray's pool.
+
+    Its joblib backend means to put what calls share into Ray's object store, once, but does not
+    recognise the calls of the present joblib, and sends all with each. So data are put there here.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._stored = Shared({})
+
+    def __exit__(self, exc_type: type[BaseException] | None, *_: Any) -> None:
+        super().__exit__(exc_type)
+        self._stored.forget()
+
+    def _task(self, call: Call, ticket: int) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        _, parcel, kwargs = super()._task(call, ticket)
+        return configured(run_from_store), parcel, {k: self._store(v) for k, v in kwargs.items()}
+
+    def _store(self, value: Any) -> Any:
+        if not hasattr(value, "shape"):
+            return value
+        if id(value) not in self._stored.places:
+            self._stored.add(value, sys.modules["ray"].put(value))
+        return self._stored.places[id(value)]
+
+
 class DaskProcesses(Processes):
     """Workers of a Dask cluster, which may come and go.
 
@@ -446,12 +506,12 @@ class DaskProcesses(Processes):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._edition = 0
-        self._shared: dict[int, weakref.ref[Any]] = {}
+        self._shared = Shared(self._backend.data_futures)
         self._rests_until = 0.0  # while workers may be gone, nothing is sent
 
     def __exit__(self, exc_type: type[BaseException] | None, *_: Any) -> None:
         super().__exit__(exc_type)
-        self._forget()  # what is changed in place is not what was sent
+        self._shared.forget()
 
     def _send_waiting(self) -> None:
         if self._rests_until and time.monotonic() >= self._rests_until:
@@ -488,29 +548,15 @@ class DaskProcesses(Processes):
 
         Joblib would do so, but where that fails the call is never heard of again.
         """
-        key, futures, shared = id(value), self._backend.data_futures, self._shared
-        if key in futures or not _is_large(value):
-            return
-        futures[key] = self._backend.client.scatter(value, hash=False)
-
-        def release(_: weakref.ref[Any]) -> None:
-            """Forget a value that is gone, before another has its id."""
-            futures.pop(key, None)
-            shared.pop(key, None)
-
-        shared[key] = weakref.ref(value, release)
-
-    def _forget(self) -> None:
-        for key in list(self._shared):
-            self._backend.data_futures.pop(key, None)
-        self._shared.clear()
+        if id(value) not in self._shared.places and _is_large(value):
+            self._shared.add(value, self._backend.client.scatter(value, hash=False))
 
     def _receive_loss(self, call: Call, error: BaseException) -> None:
         if not _tells_of_cancellation(error):
             super()._receive_loss(call, error)
             return
         if call.edition == self._edition:  # else it has been sent anew for another call
-            self._forget()
+            self._shared.forget()
             self._backend.data_futures.clear()  # what the user had scattered
             self._edition += 1
         self._send_again(call, error)
@@ -618,9 +664,9 @@ def _kind_of(backend: Any) -> type[Workers]:
     name = type(backend).__name__
     if name == "DaskDistributedBackend":
         return DaskProcesses
-    # Ray's derives from that of multiprocessing, but its pool has no processes to look at.
-    is_local = isinstance(backend, MultiprocessingBackend) and name != "RayBackend"
-    return ForkedProcesses if is_local else Processes
+    if name == "RayBackend":  # derived from that of multiprocessing, without its processes
+        return RayProcesses
+    return ForkedProcesses if isinstance(backend, MultiprocessingBackend) else Processes
 
 
 def _lost_scheduler() -> ConnectionError:
