@@ -41,6 +41,9 @@ CALLS_PER_WORKER = 2
 # How long loky's manager thread may take to queue a call that was handed in.
 _QUEUEING_SECONDS = 1.0
 
+# How long the pool of multiprocessing may take to end.
+_ENDING_SECONDS = 5.0
+
 # How often workers are looked at where nobody says that one died (multiprocessing), or that there
 # is one again (Dask).
 _WATCHING_SECONDS = 0.5
@@ -414,6 +417,17 @@ class ForkedProcesses(MarkedProcesses):
         super().__init__(*args)
         self._processes: dict[int, Any] = {}
         self._unseen: set[int] = set()
+
+    def _abort(self) -> None:
+        # Where Ctrl-C reached the workers as well, as in a terminal, one may have ended with a lock
+        # that the pool then waits for, for ever.
+        processes = list(self._backend._pool._pool)
+        ending = threading.Thread(target=super()._abort, daemon=True)
+        ending.start()
+        ending.join(_ENDING_SECONDS)
+        if ending.is_alive():
+            for process in processes:
+                process.kill()
 
     def _hear(self, patience: float) -> bool:
         self._processes |= {process.pid: process for process in list(self._backend._pool._pool)}
