@@ -385,14 +385,15 @@ def wait_for_events(path, n):
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_killed_again_and_again_a_search_ends_as_if_nothing_had_been(n_jobs, start, path, expected):
-    """Ten times each, at random moments of its 75 events."""
+    """Ten times each, at random moments of its 75 events, with progress between any two."""
     moments = random.Random(n_jobs)
-    for n_events in sorted(moments.sample(range(70), 10)):
+    for n_more in moments.choices(range(1, 6), k=10):
+        n_events = path.read_bytes().count(b"\n") if path.exists() else 0
         process = start(path, n_jobs)
-        wait_for_events(path, n_events)
+        wait_for_events(path, n_events + n_more - 1)
         time.sleep(moments.random() * 0.01)
         process.kill()
-        process.wait()
+        assert process.wait() == -signal.SIGKILL  # it had not ended by itself
     assert start(path, n_jobs).communicate(timeout=120)[0] == expected(n_jobs)
 
 
@@ -606,6 +607,27 @@ def test_who_resumes_may_give_fits_more_time(path):
             search.set_params(fit_timeout=limit, n_iter=n_iter).fit(X, Y)
         assert len(search.history_) == n_iter
     assert path.read_bytes().count(b'"open"') == 5
+
+
+class Dawdling(Peak):
+    """Takes too long with one of its values."""
+
+    def fit(self, X, y=None):
+        time.sleep(1.5 if self.x == 0.2 else 0)
+        return super().fit(X, y)
+
+
+@pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
+def test_what_took_too_long_stays_a_failure_with_more_time(path):
+    options = {"cv": 2, "n_jobs": 2, "random_state": 0, "refit": False, "checkpoint": path}
+    search = TPESearchCV(Dawdling(), {"x": [0.1, 0.2, 0.3, 0.4]}, n_iter=3, **options)
+    search.set_params(initial_params=[{"x": 0.2}])
+    for limit, n_iter in [(0.5, 3), (30, 4)]:
+        with parallel_config("multiprocessing"), pytest.warns(FitFailedWarning):
+            search.set_params(fit_timeout=limit, n_iter=n_iter).fit(X, Y)
+        failed = {t.params["x"] for t in search.history_ if np.isnan(t.scores[0].test)}
+        assert failed == {0.2}
+    assert len(search.history_) == 4
 
 
 @pytest.mark.parametrize("change", CHANGES)
