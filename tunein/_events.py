@@ -18,7 +18,7 @@ import numpy as np
 
 from tunein._families import HyperGradient
 from tunein._history import History, Proposal, Score
-from tunein._racing import EveryFold
+from tunein._racing import EveryFold, TooFewCandidates
 from tunein._space import Space
 
 # JSON has no words for these.
@@ -170,7 +170,7 @@ class Replay:
             if kind in event:
                 try:
                     bring_in(event)
-                except Damage:
+                except (Damage, TooFewCandidates):
                     raise
                 except _UNREADABLE as error:
                     raise Damage(f"{type(error).__name__}: {error}") from error

@@ -18,7 +18,7 @@ from sklearn.utils.multiclass import type_of_target
 from tunein._dimensions import is_number
 from tunein._history import History, Proposal, Trial
 from tunein._parse import shown
-from tunein._racing import EveryFold, FoldRace
+from tunein._racing import EveryFold, FoldRace, TooFewCandidates
 
 # Of each class so many rows are kept in every subsample, or all if there are fewer: with one of
 # them, a split inside the estimator would leave a side without.
@@ -248,7 +248,10 @@ class Ladder(EveryFold):
     def admit(self, proposal: Proposal, i: int) -> Proposal:
         """Return the trial at the level at which the i-th candidate begins."""
         if i >= len(self.brackets):
-            raise ValueError(f"There are more candidates than n_iter={len(self.brackets)}.")
+            raise TooFewCandidates(
+                f"holds more candidates than n_iter={len(self.brackets)}. Of halving a part cannot "
+                f"be gone on with: give n_iter as it was, or more."
+            )
         return self._at(replace(proposal, bracket=self.brackets[i]), self.brackets[i])
 
     def _at(self, proposal: Proposal, level: int) -> Proposal:

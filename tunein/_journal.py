@@ -34,6 +34,7 @@ from tunein._events import (
 )
 from tunein._fingerprint import MEASURED, Fingerprint, Part, points_of, versions
 from tunein._history import History, Score, Trial
+from tunein._racing import TooFewCandidates
 from tunein._space import Space
 
 _FORMAT = 1
@@ -328,6 +329,8 @@ def _replay(lines: Iterator[bytes], replay: Replay, path: str) -> int:
             replay.apply(from_line(line))
         except Damage as damage:
             raise _explained(path, number, str(damage)) from damage
+        except TooFewCandidates as error:
+            raise ValueError(f"{path} {error}") from error
         end += len(line)
     return end
 

@@ -14,6 +14,10 @@ from tunein._history import History, Proposal, Score, Trial
 from tunein._parse import shown
 
 
+class TooFewCandidates(ValueError):
+    """A race was laid out for fewer candidates than there are."""
+
+
 class EveryFold:
     """Every trial is given all its folds at once."""
 
