@@ -106,6 +106,18 @@ def test_all_public_names_are_listed_in_order():
     assert imported == set(tunein.__all__)
 
 
+def test_links_between_pages_lead_somewhere_and_to_every_page():
+    root = Path(__file__).parent.parent
+    pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    linked = set()
+    for page in pages:
+        for target in re.findall(r"\]\((?!https?:)([^)#]*)(?:#[^)]*)?\)", page.read_text("utf-8")):
+            path = (page.parent / target).resolve() if target else page
+            assert path.is_file(), f"{page.name}: {target}"
+            linked.add(path)
+    assert {page.name for page in pages[1:]} <= {path.name for path in linked}
+
+
 def test_the_version_is_one():
     assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+|rc\d+)?", tunein.__version__)
 

@@ -6,6 +6,7 @@ import pickle
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from fakes import Cutoff
 from scipy.stats import loguniform, uniform
@@ -286,7 +287,7 @@ def test_other_parameters_are_all_outside(earlier):
         (
             {"a": 1},
             ValueError,
-            r"history must be a cv_results_ with .*'mean_test_score', got .'a'.",
+            r"a cv_results_ with .*'mean_test_score', got .'a'.\. Of several metrics, scoring and",
         ),
         ("no/such/file", FileNotFoundError, "No such file"),
     ],
@@ -294,6 +295,12 @@ def test_other_parameters_are_all_outside(earlier):
 def test_what_is_no_history(history, error, message):
     with pytest.raises(error, match=message):
         make(history=history).fit(X, Y)
+
+
+def test_a_table_is_given_as_a_dict_of_lists(earlier):
+    table = pd.DataFrame(earlier.cv_results_)
+    asked = make(history=table.to_dict("list"), n_iter=3).fit(X, Y).cv_results_["params"]
+    assert asked == make(history=earlier.cv_results_, n_iter=3).fit(X, Y).cv_results_["params"]
 
 
 def test_a_journal_of_another_space(tmp_path):

@@ -564,6 +564,10 @@ def test_real_data():
     [
         (Halving("C"), r"resource='C'.*no parameter that is searched"),
         (Halving("max_itre"), r"resource='max_itre'.*parameter of LogisticR.*'max_iter'"),
+        (
+            Halving("n_estimators"),
+            r"a whole number, such as \['max_iter'",
+        ),
         (Halving(3), r"resource=3\) is not possible: .*'n_samples' or a parameter"),
         (Halving("tol"), r"max_resources='auto'\) is not possible: it must be given, .*tol=0.0001"),
         (Halving(factor=1), r"factor=1\) is not possible: it must be a number above 1"),

@@ -898,8 +898,8 @@ def test_a_file_that_must_not_be_written_to(tmp_path_factory):
 @pytest.mark.parametrize(
     ("where", "error", "message"),
     [
-        ("", IsADirectoryError, "Is a directory. It is a folder; give the path of a file in it"),
-        ("no/where", FileNotFoundError, "No such file or directory. Make its folder first"),
+        ("", IsADirectoryError, "Is a directory. It is a folder; give the path of a file in it: '"),
+        ("no/where", FileNotFoundError, "No such file or directory. Make its folder first: '"),
         ("\0", ValueError, "null byte"),
     ],
 )

@@ -512,10 +512,10 @@ INVALID_SPECS = [
     (0.5, TypeError, NEEDS_CHOICES.format("float")),
     (None, TypeError, NEEDS_CHOICES.format("NoneType")),
     (True, TypeError, NEEDS_CHOICES.format("bool")),
-    ({1, 2}, TypeError, NEEDS_CHOICES.format("set")),
+    ({1, 2}, TypeError, NEEDS_CHOICES.format("set") + r"\. Use list\(\.\.\.\)\.$"),
     ({"low": 1}, TypeError, NEEDS_CHOICES.format("dict")),
     ({"a": 1}.keys(), TypeError, NEEDS_CHOICES.format("dict_keys")),
-    (iter([1, 2]), TypeError, NEEDS_CHOICES.format("list_iterator")),
+    (iter([1, 2]), TypeError, NEEDS_CHOICES.format("list_iterator") + r"\. Use list"),
     (np.array(3), TypeError, NEEDS_CHOICES.format("ndarray")),
     (np.float64(3), TypeError, NEEDS_CHOICES.format("float64")),
     (LogisticRegression(), TypeError, NEEDS_CHOICES.format("LogisticRegression")),
@@ -564,8 +564,9 @@ INVALID_SPECS = [
 
 @pytest.mark.parametrize(("spec", "error", "match"), INVALID_SPECS, ids=label)
 def test_a_bad_space_is_an_error_that_names_parameter_and_remedy(spec, error, match):
-    with pytest.raises(error, match=f"(?s)^param_distributions\\['a'\\]: .*{match}"):
+    with pytest.raises(error, match=f"(?s)^param_distributions\\['a'\\]: .*{match}") as refused:
         Space.parse({"b": [1], "a": spec})
+    assert refused.type is error  # and no class of ours that nobody could import
     with pytest.raises(error, match=r"^param_distributions\[1\]\['a'\]: "):
         Space.parse([{"a": [1]}, {"a": spec}])
 

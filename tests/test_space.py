@@ -79,6 +79,12 @@ def test_a_space_counts_its_points(given, size):
     assert Space.parse(given).size == size
 
 
+def test_a_space_says_how_large_it_is():
+    branches = Space.parse([{"a": [1, 2]}, {"a": [3], "b": [4, 5]}])
+    assert repr(branches) == "Space(n_parameters=2, size=4)"
+    assert repr(Space.parse({"a": stats.uniform()})) == "Space(n_parameters=1, size=inf)"
+
+
 def test_a_space_can_be_stored():
     space = Space.parse(BRANCHES)
     points_of(space, 5)

@@ -65,7 +65,8 @@ initial_params : list of dict, default=None
 racing : FoldRace, Halving or None, default=None
     What losers are spared. `FoldRace` drops candidates that, going by their first folds, will not
     be the best. `Halving` tries all with little data or few iterations, and the best with more.
-    None runs every fold of every candidate.
+    None runs every fold of every candidate. Either says which columns it adds to `cv_results_`,
+    and `Halving` which attributes it adds to the fitted search.
 
 callbacks : callable or list of callables, default=None
     Each is called with the record, ``history_``, in this process whenever a candidate has all its

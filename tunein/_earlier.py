@@ -210,7 +210,8 @@ def _of_results(name: str, results: Mapping[str, Any], space: Space, metric: str
     if "params" not in results or column not in results:
         raise ValueError(
             f"{name} must be a cv_results_ with the columns 'params' and {column!r}, got "
-            f"{sorted(map(str, results))[:20]}."
+            f"{sorted(map(str, results))[:20]}. Of several metrics, scoring and refit of this "
+            f"search say which one counts."
         )
     try:
         return _of_columns(name, results, space, metric)

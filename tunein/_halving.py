@@ -471,9 +471,12 @@ def _refusal(name: str, value: Any, accepted: str) -> ValueError:
     )
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
 def _is_count(value: Any) -> bool:
-    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return is_whole and 1 <= int(value) <= sys.maxsize
+    return _is_whole(value) and 1 <= int(value) <= sys.maxsize
 
 
 def _check(halving: Halving, setup: Setup) -> None:
@@ -498,11 +501,14 @@ def _check(halving: Halving, setup: Setup) -> None:
         )
     own = setup.estimator.get_params(deep=True)
     if resource not in own:
-        near = difflib.get_close_matches(str(resource), own, n=3, cutoff=0.0)
+        # Of what it could be, whole numbers alone; an estimator may have none.
+        counts = [name for name, value in own.items() if _is_whole(value)]
+        near = difflib.get_close_matches(resource, counts, n=3, cutoff=0.0)
         raise _refusal(
             "resource",
             resource,
-            f"'n_samples' or a parameter of {type(setup.estimator).__name__}, such as {near}",
+            f"'n_samples' or a parameter of {type(setup.estimator).__name__} that is a whole number"
+            + (f", such as {near}" if near else ""),
         )
 
 

@@ -369,10 +369,10 @@ def _opened(path: str) -> int:
         file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
     except OSError as error:
         remedies = {
-            errno.ENOENT: "Make its folder first.",
-            errno.EISDIR: "It is a folder; give the path of a file in it.",
+            errno.ENOENT: "Make its folder first",
+            errno.EISDIR: "It is a folder; give the path of a file in it",
         }
-        remedy = remedies.get(error.errno or 0, "Give a path that can be written to.")
+        remedy = remedies.get(error.errno or 0, "Give a path that can be written to")
         raise type(error)(
             error.errno, f"checkpoint cannot be opened: {error.strerror}. {remedy}", path
         ) from error

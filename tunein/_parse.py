@@ -7,7 +7,7 @@ import itertools
 import math
 import numbers
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -87,8 +87,8 @@ def parse_dimension(value: Any, where: str) -> Dimension:
     if hasattr(own, "ppf") and hasattr(own, "cdf") and hasattr(own, "support"):
         try:
             return _parse_distribution(own, where)
-        except _Refusal:
-            raise
+        except _Refusal as refusal:
+            raise ValueError(str(refusal)) from None
         except Exception as error:  # scipy checks its arguments only when it has to compute
             name = getattr(getattr(own, "dist", own), "name", type(own).__name__)
             raise ValueError(
@@ -412,10 +412,13 @@ def _listed(choices: Any, where: str) -> list[Any]:
     is_sequence = isinstance(choices, Sequence) or hasattr(choices, "to_list")
     is_sequence = is_sequence or (isinstance(choices, np.ndarray) and choices.ndim > 0)
     if isinstance(choices, str | bytes) or not is_sequence:
+        # A set has no order that a seed could repeat, and an iterator can be read only once.
+        several = isinstance(choices, Set | Iterator)
+        single = f"A single value goes into a list, [{shown(choices)}]."
         raise TypeError(
             f"{where}: expected a list, tuple or array of choices, or a distribution, got "
-            f"{shown(choices)} of type {type(choices).__name__}. A single value goes into a list, "
-            f"[{shown(choices)}]."
+            f"{shown(choices)} of type {type(choices).__name__}. "
+            f"{'Use list(...).' if several else single}"
         )
     if len(choices) == 0:
         raise ValueError(f"{where}: no choices in {shown(choices)}. Give at least one value.")

@@ -95,6 +95,10 @@ class Space:
             self._sizes[j] = sum(self._level_sizes[j])
         self.size = math.prod((self._sizes[i] for i in self._below(None)), start=1.0)
 
+    def __repr__(self) -> str:
+        n_parameters = len(self._named(range(len(self.names))))
+        return f"Space(n_parameters={n_parameters}, size={self.size:g})"
+
     def _below(self, fork: int | None, level: int = 0) -> list[int]:
         """Return the coordinates that hang on a level of a fork; of none, those everywhere."""
         if fork is None:
