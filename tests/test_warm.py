@@ -6,6 +6,7 @@ import pickle
 import re
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from joblib import parallel_config
 from scipy.sparse import csr_matrix
 from scipy.stats import loguniform
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import make_classification, make_regression
 from sklearn.decomposition import PCA
 from sklearn.ensemble import (
@@ -28,10 +30,12 @@ from sklearn.ensemble import (
     RandomForestRegressor,
     RandomTreesEmbedding,
 )
+from sklearn.feature_selection import RFECV, SelectKBest, f_classif, mutual_info_classif
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
+from sklearn.model_selection import KFold
 from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from tunein import Halving, TPESearchCV
@@ -48,6 +52,18 @@ WEIGHTS = np.random.default_rng(0).uniform(0.5, 2, len(X))
 
 class OwnForest(RandomForestClassifier):
     """May do what it likes."""
+
+
+class OwnScaler(StandardScaler):
+    """So may this."""
+
+
+def without_change(X):
+    return X
+
+
+class Splitter(KFold):
+    """And this."""
 
 
 class Unsendable(DecisionTreeClassifier):
@@ -185,6 +201,18 @@ def test_every_class_on_the_list_is_tried():
         (named(PCA(2), seeded(RandomForestClassifier)), "last__n_estimators"),
         (named(StandardScaler(), RandomForestClassifier()), "last__n_estimators"),
         (named(PCA(2, random_state=0), seeded(RandomForestClassifier)), "first__n_components"),
+        *[
+            (named(first, seeded(RandomForestClassifier)), "last__n_estimators")
+            for first in (
+                SelectKBest(mutual_info_classif, k=2),
+                SelectKBest(partial(mutual_info_classif, random_state=0), k=2),
+                FunctionTransformer(without_change),
+                OwnScaler(),
+                FeatureUnion([("own", OwnScaler())]),
+                RFECV(DecisionTreeClassifier(random_state=0), cv=Splitter(3)),
+                RFECV(DecisionTreeClassifier(random_state=0), cv=KFold(3, shuffle=True)),
+            )
+        ],
     ],
     ids=without_addresses,
 )
@@ -192,6 +220,32 @@ def test_nothing_else_grows(estimator, name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert not warm.grows_exactly(clone(estimator).fit(X, Y), name)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        SelectKBest(f_classif, k=2),
+        FunctionTransformer(np.square),
+        ColumnTransformer([("all", OneHotEncoder(dtype=np.float32), [0])], remainder="passthrough"),
+        RFECV(DecisionTreeClassifier(random_state=0), cv=KFold(3, shuffle=True, random_state=0)),
+        FeatureUnion([("scale", StandardScaler()), ("pca", PCA(2, random_state=0))]),
+        "passthrough",
+    ],
+    ids=without_addresses,
+)
+def test_steps_that_come_out_the_same_are_no_hindrance(first):
+    pipeline = named(first, seeded(RandomForestClassifier, n_estimators=3))
+    assert warm.grows_exactly(pipeline.fit(np.round(X), Y), "last__n_estimators")
+
+
+def test_no_ensemble_is_grown_on_two_choices_of_features(taken):
+    """Rows of equal values: which features carry most information is a matter of chance."""
+    pipeline = named(SelectKBest(mutual_info_classif, k=2), FOREST)
+    space = {"last__max_depth": [1, 2, 3, 5]}
+    search = searched(pipeline, "last__n_estimators", space, n_iter=4).fit(np.sign(X), Y)
+    assert search.n_candidates_[-1] > 0
+    assert taken == []
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def grows_exactly(fitted: Any, parameter: str) -> bool:
     """Tell whether a fit with more of `parameter` can go on from this one with the same result.
 
     Of a pipeline only the last step goes on, and what is in front is fitted again; so that must
-    have a seed as well.
+    come out the same, or new trees would be grown on other features than the old ones.
     """
     if type(fitted) is Pipeline:
         name, last = fitted.steps[-1]
@@ -75,7 +75,8 @@ def grows_exactly(fitted: Any, parameter: str) -> bool:
         return False
     grown, is_exact = _GROWING[type(last)]
     is_seeded = _is_seeded(front) and _is_seeded(_own_params(last))
-    return grown == parameter and is_seeded and is_exact(last)
+    is_repeated = all(map(_repeats_itself, front.values()))
+    return grown == parameter and is_seeded and is_repeated and is_exact(last)
 
 
 def _last_step(estimator: Any) -> Any:
@@ -92,6 +93,31 @@ def _is_seeded(params: dict[str, Any]) -> bool:
     """Tell whether every random state is an int: any other is not the same at the next fit."""
     states = [value for key, value in params.items() if key.split("__")[-1] == "random_state"]
     return all(isinstance(state, (int, np.integer)) for state in states)
+
+
+def _repeats_itself(value: Any) -> bool:
+    """Tell whether a step with this parameter, or this step, is known to do the same each time.
+
+    Chance need not come by a parameter `random_state`: ``mutual_info_classif`` draws, splitters
+    shuffle, and what others have written may do anything. Of scikit-learn's steps it does.
+    """
+    if isinstance(value, type | np.ufunc):
+        return True
+    if hasattr(value, "get_params"):
+        return _package(type(value)) == "sklearn"
+    if callable(value):  # a partial function is of nobody, and may hold anything
+        name = getattr(value, "__name__", "")
+        return _package(value) == "sklearn" and not name.startswith("mutual_info")
+    state = getattr(value, "random_state", 0)
+    return _package(type(value)) in _HARMLESS and isinstance(state, int | np.integer)
+
+
+def _package(value: Any) -> str:
+    return str(value.__module__).partition(".")[0]
+
+
+# Of what else parameters may be: numbers, lists, arrays, splitters, a memory.
+_HARMLESS = ("builtins", "numpy", "scipy", "pandas", "sklearn", "joblib")
 
 
 # --------------------------------------------------------------------- which, and when
