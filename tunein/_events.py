@@ -30,7 +30,8 @@ _LONGEST_ERROR = 20_000
 # Lists in dicts in lists: a method's note has fewer.
 _DEEPEST = 16
 
-# Scores that a record may have room for: a line that opens a trial sets it aside for all folds.
+# Scores that a stranger's record may have room for: a line that opens a trial sets it aside for all
+# folds.
 _MOST_SCORES = 10_000_000
 
 # With a factor of two, what goes beyond has no number in 64 bits.
@@ -183,7 +184,8 @@ class Replay:
             return
         if number != len(self.history):
             raise Damage(f"it opens trial {number} where trial {len(self.history)} is next")
-        if (number + 1) * self.history.n_folds > _MOST_SCORES:
+        is_unbounded = math.isinf(self.n_trials)  # where no search says how many there will be
+        if is_unbounded and (number + 1) * self.history.n_folds > _MOST_SCORES:
             raise Damage(f"trials of {self.history.n_folds} folds are more than can be believed")
         unit = self._unit(event["unit"])
         level = whole(event.get("level", 0), "a level", self.history.top)
