@@ -196,6 +196,12 @@ def test_from_the_lowest_level_somebody_gets_to_the_top(factor, brackets):
         assert n_levels == {1: [2, 3, 4], 2: [2, 3, 4], "all": [2, 3, 4]}[brackets]
 
 
+def test_levels_that_round_to_the_same_are_one():
+    racing = Halving("steps", 1.05, min_resources=15, max_resources=18)
+    search = searched(n_iter=6, racing=racing, estimator=Curve(), cv=2).fit(X)
+    assert search.n_resources_ == [15, 16, 17, 18]
+
+
 def test_the_best_is_tried_at_the_top_if_nobody_got_there():
     search = in_order([3, 5]).fit(X, Y)
     assert steps_of(search) == [(3, 0), (5, 0), (5, 2)]

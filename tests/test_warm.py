@@ -425,14 +425,6 @@ def test_with_less_rows_nothing_is_kept(taken):
     assert taken == []
 
 
-def test_levels_that_round_to_the_same_are_fitted_from_nothing(taken):
-    racing = Halving("n_estimators", factor=1.3, min_resources=2, max_resources=3)
-    search = searched(racing=racing).fit(X, Y)
-    assert search.n_resources_ == [2, 2, 3]
-    levels = {search.history_.trials[parent].proposal.level for parent, _ in taken}
-    assert levels == {1}
-
-
 # --------------------------------------------------------------------- what it costs
 
 

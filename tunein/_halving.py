@@ -205,9 +205,7 @@ class Ladder(EveryFold):
         subsample = Subsample.of(setup) if by_rows else None
         highest = _max_resources(halving, setup)
         lowest = _min_resources(halving, setup, highest, subsample)
-        resources = [highest]
-        while round(highest / halving.factor ** len(resources)) >= lowest:
-            resources.insert(0, round(highest / halving.factor ** len(resources)))
+        resources = _levels(highest, lowest, float(halving.factor))
         n_brackets = len(resources) if halving.brackets == "all" else halving.brackets
         if n_brackets > len(resources):
             accepted = f"at most {len(resources)}, the number of levels {resources}"
@@ -352,6 +350,17 @@ class Ladder(EveryFold):
 def _best(trials: NDArray[np.intp], means: NDArray[np.float64]) -> int:
     """Return the first of the best."""
     return int(trials[means[trials].argmax()])
+
+
+def _levels(highest: int, lowest: int, factor: float) -> list[int]:
+    """Return the resource of each level; those that round to the same are one."""
+    found, amount, steps = [highest], highest, 0
+    while amount >= lowest:
+        if amount < found[0]:
+            found.insert(0, amount)
+        steps += 1
+        amount = round(highest / factor**steps)
+    return found
 
 
 def _shared_out(n_brackets: int, n_levels: int, factor: float, n_candidates: int) -> list[int]:

@@ -50,9 +50,7 @@ class KeptFits:
         """Return what a trial goes on from, which is needed once; None if there is nothing."""
         if proposal.parent is None:
             return None
-        below = self._history.trials[proposal.parent].proposal.resource
-        content = self._pop(proposal.parent, fold)
-        return None if below == proposal.resource else content  # levels may round to the same
+        return self._pop(proposal.parent, fold)
 
     def drop_needless(self) -> None:
         """Drop the fits of trials that cannot go up any more."""
