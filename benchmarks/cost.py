@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 from peers import PEERS, Flat, quiet
 from regret import versions
-from report import markdown
+from report import markdown, stored
 from sklearn.datasets import load_breast_cancer
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression
@@ -267,13 +267,6 @@ def run(name: str, method: str, seed: int, n_iter: int) -> dict[str, Any]:
 # ----------------------------------------------------------------- the table
 
 
-def read() -> list[dict[str, str]]:
-    if not RESULTS.exists():
-        return []
-    with RESULTS.open() as file:
-        return list(csv.DictReader(file))
-
-
 def write(rows: list[dict[str, Any]]) -> None:
     with RESULTS.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
@@ -368,7 +361,7 @@ def main() -> None:
             run_grid(GRIDS[name])
         return
     if options.report:
-        print(report(read()))
+        print(report(stored(RESULTS)))
         return
     quiet()
     todo = [
@@ -388,15 +381,15 @@ def main() -> None:
         return row["task"], row["method"], int(row["seed"])
 
     if options.force:
-        write([row for row in read() if key(row) not in set(todo)])
-    done = {key(row) for row in read()}
+        write([row for row in stored(RESULTS) if key(row) not in set(todo)])
+    done = {key(row) for row in stored(RESULTS)}
     for i, (task, method, seed) in enumerate(todo):
         if (task, method, seed) in done:
             continue
         row = run(task, method, seed, N_ITER)
         append(row)
         print(f"{i + 1}/{len(todo)}", {k: v for k, v in row.items() if k != "versions"}, flush=True)
-    print(report(read()))
+    print(report(stored(RESULTS)))
 
 
 if __name__ == "__main__":

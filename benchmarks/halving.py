@@ -43,7 +43,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from report import markdown
+from report import markdown, stored
 from scipy.stats import rankdata
 from sklearn.base import clone, is_classifier
 from sklearn.datasets import (
@@ -429,13 +429,6 @@ def versions() -> str:
     return f"tunein {tunein.__version__}, {packages}, {python}, one BLAS thread"
 
 
-def stored() -> list[dict[str, Any]]:
-    if not RESULTS.exists():
-        return []
-    with RESULTS.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def store(new: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Put new rows in the place of those of the same task, method and seed."""
 
@@ -443,7 +436,7 @@ def store(new: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return row["task"], row["method"], int(row["seed"])
 
     measured, done = versions(), {key(row) for row in new}
-    rows = [row for row in stored() if key(row) not in done]
+    rows = [row for row in stored(RESULTS) if key(row) not in done]
     rows += [{**row, "versions": measured} for row in new]
     with RESULTS.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*rows[0]], lineterminator="\n")
@@ -472,7 +465,7 @@ def main() -> None:
         for task in [] if arguments.report else tasks:
             new = compare(task, arguments.methods, budgets, seeds)
             rows = rows + new if arguments.quick else store(new)
-    rows = rows or stored()
+    rows = rows or stored(RESULTS)
     for budget in budgets:
         print(f"\nAfter {budget} evaluations:\n\n{table(rows, budget)}")
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import scipy
 import sklearn
+from report import stored
 from scipy.stats import loguniform, uniform
 from sklearn.base import clone
 from sklearn.datasets import (
@@ -177,7 +178,7 @@ def converged_loss(problem: Problem, u: Any, X: Any, y: Any, folds: list[Any]) -
 
 def optimum(name: str, seed: int) -> float:
     """Return the least loss on the grid, from the results if it is there."""
-    for row in rows(OPTIMA):
+    for row in stored(OPTIMA):
         if row["problem"] == name and int(row["seed"]) == seed:
             return float(row["loss"])
     problem = PROBLEMS[name]
@@ -216,13 +217,6 @@ VERSIONS = {
     "numpy": np.__version__,
     "scipy": scipy.__version__,
 }
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def append(path: Path, row: dict[str, Any]) -> None:
@@ -314,10 +308,10 @@ def chosen(search: Any, name: str) -> float:
 
 
 def report() -> None:
-    optima = {(r["problem"], r["seed"]): float(r["loss"]) for r in rows(OPTIMA)}
+    optima = {(r["problem"], r["seed"]): float(r["loss"]) for r in stored(OPTIMA)}
     print("| problem | candidates until near | most | stopped after | never near |")
     print("|---|--:|--:|--:|--:|")
-    found = rows(SEARCHES)
+    found = stored(SEARCHES)
     for name, problem in PROBLEMS.items():
         mine = [r for r in found if r["problem"] == name and (name, r["seed"]) in optima]
         if not mine:
@@ -339,7 +333,7 @@ def report() -> None:
         )
     print("\n| problem | contender | CPU seconds | times ours | loss above the optimum |")
     print("|---|---|--:|--:|--:|")
-    times = rows(TIMES)
+    times = stored(TIMES)
     for name in PROBLEMS:
         mine = [r for r in times if r["problem"] == name]
         base = {r["seed"]: float(r["seconds"]) for r in mine if r["contender"].startswith("HyperG")}
@@ -374,11 +368,11 @@ def main() -> None:
         for seed in range(arguments.seeds):
             if "optima" in what:
                 optimum(name, seed)
-            done = {(r["problem"], r["seed"], r["start"]) for r in rows(SEARCHES)}
+            done = {(r["problem"], r["seed"], r["start"]) for r in stored(SEARCHES)}
             for start in PROBLEMS[name].starts if "searches" in what else ():
                 if (name, str(seed), " ".join(map(str, start))) not in done:
                     append(SEARCHES, search_once(name, seed, start))
-            timed_before = {(r["problem"], r["seed"]) for r in rows(TIMES)}
+            timed_before = {(r["problem"], r["seed"]) for r in stored(TIMES)}
             if "times" in what and (name, str(seed)) not in timed_before:
                 for row in timed(name, seed):
                     append(TIMES, row)

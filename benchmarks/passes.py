@@ -58,7 +58,7 @@ from typing import Any
 
 import numpy as np
 from halving import CANCER, COVERS, DIABETES, DIGITS
-from report import markdown
+from report import markdown, stored
 from scipy.stats import rankdata
 from sklearn.base import clone, is_classifier
 from sklearn.linear_model import SGDClassifier, SGDRegressor
@@ -400,13 +400,6 @@ def versions() -> str:
     return f"tunein {tunein.__version__}, {packages}, {python}, one thread"
 
 
-def stored() -> list[dict[str, Any]]:
-    if not RESULTS.exists():
-        return []
-    with RESULTS.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def add(row: dict[str, Any]) -> None:
     row = {**row, "versions": versions()}
     is_new = not RESULTS.exists()
@@ -429,7 +422,7 @@ def main() -> None:
     arguments = parser.parse_args()
     tasks = [task for task in TASKS if any(word in task.name for word in arguments.only)]
     seeds = [0] if arguments.quick else arguments.seeds
-    rows = [] if arguments.quick else stored()
+    rows = [] if arguments.quick else stored(RESULTS)
     with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of fits that do not converge, in every method
         if not arguments.report:

@@ -24,6 +24,7 @@ with ours over the same tasks and seeds in a table of pairs::
 """
 
 import argparse
+import csv
 import json
 import warnings
 from pathlib import Path
@@ -261,6 +262,14 @@ def reaches(regrets: Regrets, tasks: list[str], method: str) -> float:
 
 
 # ----------------------------------------------------------------- tables
+
+
+def stored(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a table on disk; none if there is no such file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:

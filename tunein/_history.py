@@ -383,7 +383,7 @@ class History:
         """
         numbers = self.ended
         means = self._fold_scores[numbers].mean(axis=1)
-        return np.where(self._levels[numbers] == self.top, means, np.nan)
+        return np.where(self.levels[numbers] == self.top, means, np.nan)
 
     @property
     def has_result(self) -> bool:
@@ -505,7 +505,7 @@ class History:
         """
         n, closed = len(self), self.visible(upto)
         pending, added = ~closed, np.zeros((1, 1))
-        if self._levels[:n].any():
+        if self.levels.any():
             closed, pending, added = self._compared(upto)
         run = self._run[:n][closed]
         known = Known(
@@ -523,7 +523,7 @@ class History:
 
     def at_top(self) -> tuple[list[Trial], Array]:
         """Return the closed trials that had all of the resource, and their scores as in `known`."""
-        chosen = self.visible() & (self._levels[: len(self)] == self.top)
+        chosen = self.visible() & (self.levels == self.top)
         return [trial for trial in self if chosen[trial.number]], self._completed(chosen)
 
     def _completed(self, chosen: NDArray[np.bool_], added: Array | float = 0.0) -> Array:
@@ -540,7 +540,7 @@ class History:
         run = self._run[: len(self)][rows]
         n_run = self.n_folds if run.all() else np.maximum(run.sum(axis=1), 1)
         seconds = self._spent[: len(self)][rows] / n_run
-        levels = self._levels[: len(self)][rows]
+        levels = self.levels[rows]
         return np.where(levels == levels.max(initial=0), seconds, np.nan)
 
     def visible(self, upto: int | None = None) -> NDArray[np.bool_]:
@@ -558,7 +558,7 @@ class History:
         numbers, first = np.flatnonzero(self.visible(upto)), self._first[: len(self)]
         rows, added = comparable(
             self.visible_means(upto)[numbers],
-            self._levels[numbers],
+            self.levels[numbers],
             first[numbers],
             self._units.shape[1] + 2,  # as BOHB asks of a level
         )

@@ -34,7 +34,7 @@ class KeptFits:
 
     def grows(self, proposal: Proposal) -> str | None:
         """Return the parameter that a later fit may have more of; None if none goes on."""
-        return None if proposal.level == len(self._race.levels) - 1 else self._race.grown
+        return None if proposal.level == self._history.top else self._race.grown
 
     def keep(self, number: int, fold: int, score: Score) -> Score:
         """Take what was fitted out of a score."""
