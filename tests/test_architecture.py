@@ -31,6 +31,7 @@ RANKS = {
     "tunein._families": 1,
     "tunein._history": 2,
     "tunein._fingerprint": 2,
+    "tunein._fold_files": 2,
     "tunein._evaluation": 3,
     "tunein._racing": 3,
     "tunein._halving": 3,

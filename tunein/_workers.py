@@ -9,6 +9,7 @@ import itertools
 import math
 import os
 import queue
+import shutil
 import sys
 import tempfile
 import threading
@@ -26,6 +27,7 @@ from joblib import Parallel
 from joblib._parallel_backends import LokyBackend, MultiprocessingBackend
 from joblib._utils import eval_expr
 from joblib.externals.loky import BrokenProcessPool
+from joblib.externals.loky.backend import resource_tracker
 from joblib.externals.loky.cloudpickle_wrapper import dumps
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import BatchedCalls
@@ -47,6 +49,9 @@ _ENDING_SECONDS = 5.0
 # How often workers are looked at where nobody says that one died (multiprocessing), or that there
 # is one again (Dask).
 _WATCHING_SECONDS = 0.5
+
+# Where POSIX systems keep large files for a time.
+_ON_DISK = "/var/tmp"
 
 # How often data that a Dask cluster has lost is sent there anew for the same call.
 _MAX_RESENT = 5
@@ -94,6 +99,7 @@ class Workers:
     leaves_process = False
     keeps_time = False
     can_abandon = True
+    folder: str | None = None
 
     def __init__(
         self,
@@ -292,12 +298,13 @@ class MarkedProcesses(Processes):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._folder = tempfile.TemporaryDirectory(prefix="tunein-", ignore_cleanup_errors=True)
+        self.folder: str = _make_folder(self._parallel._backend_kwargs["temp_folder"])
         self._suspects: deque[Call] = deque()
 
     def __exit__(self, exc_type: type[BaseException] | None, *_: Any) -> None:
         super().__exit__(exc_type)
-        self._folder.cleanup()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        resource_tracker.unregister(self.folder, "folder")
 
     def _send_waiting(self) -> None:
         if any(call.is_alone for call in self._sent.values()):
@@ -308,7 +315,7 @@ class MarkedProcesses(Processes):
             self._send(self._suspects.popleft())
 
     def _task(self, call: Call, ticket: int) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-        call.mark = Mark(os.path.join(self._folder.name, str(ticket)), self._fit_timeout)
+        call.mark = Mark(os.path.join(self.folder, str(ticket)), self._fit_timeout)
         return super()._task(call, ticket)
 
     def _judge(self, call: Call, exit_code: int | None, cause: BaseException | None) -> None:
@@ -688,6 +695,21 @@ def _lost_scheduler() -> ConnectionError:
         "The connection to Dask's scheduler was lost. The scores that had come back are in the "
         "file at checkpoint=, if there is one; the same fit resumes from there."
     )
+
+
+def _make_folder(wanted: str | None) -> str:
+    """Make a folder that is gone with this process, however that ends.
+
+    It is to be on a disk: where nothing else is said not in /tmp, which is often in memory.
+    """
+    parent = wanted or os.environ.get("JOBLIB_TEMP_FOLDER")
+    if parent:
+        os.makedirs(parent, exist_ok=True)
+    elif "TMPDIR" not in os.environ and os.access(_ON_DISK, os.W_OK):
+        parent = _ON_DISK
+    folder = tempfile.mkdtemp(prefix="tunein-", dir=parent)
+    resource_tracker.register(folder, "folder")
+    return folder
 
 
 def _tells_of_death(error: BaseException) -> bool:
