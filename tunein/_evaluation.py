@@ -170,7 +170,7 @@ class InProcess:
     leaves_process = False
     capacity = 1
     can_abandon = False
-    folder = None
+    folder: str | None = None
 
     def __init__(self) -> None:
         self.n_running = 0

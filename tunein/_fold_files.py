@@ -131,8 +131,8 @@ class FoldFiles:
         return FoldFile(path, X.dtype, len(train), len(test), X.shape[1], len(X))
 
 
-def _follow_each_other(rows: Any) -> bool:
-    return rows.ndim == 1 and len(rows) > 0 and bool((np.diff(rows) == 1).all())
+def _follow_each_other(rows: np.ndarray[Any, Any]) -> bool:
+    return rows.ndim == 1 and len(rows) > 0 and bool(np.all(np.diff(rows) == 1))
 
 
 def _numbers(rows: Any, n_samples: int) -> Any:
@@ -151,7 +151,7 @@ def _pays(X: Any) -> bool:
     A square one may be a kernel, of which columns are cut as well.
     """
     is_table = type(X) in (np.ndarray, np.memmap) and X.ndim == 2 and not X.dtype.hasobject
-    return is_table and X.nbytes >= MIN_BYTES and X.shape[0] != X.shape[1]
+    return bool(is_table and X.nbytes >= MIN_BYTES and X.shape[0] != X.shape[1])
 
 
 def _has_room(X: Any, folds: Sequence[tuple[Any, Any]], folder: str) -> bool:

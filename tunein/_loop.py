@@ -13,8 +13,8 @@ from tunein._dimensions import Array
 from tunein._earlier import Earlier
 from tunein._evaluation import Evaluator, evaluate_fold
 from tunein._fingerprint import Part
-from tunein._halving import Setup
 from tunein._fold_files import FoldFiles
+from tunein._halving import Setup
 from tunein._history import History, Known, Proposal
 from tunein._kept import KeptFits
 from tunein._racing import Agenda, EveryFold
