@@ -168,6 +168,7 @@ def test_a_file_that_cannot_be_written_is_told_of_once(tmp_path):
 SLEEPER = """
     import sys, time
     import numpy as np
+    from joblib import parallel_config
     from sklearn.base import BaseEstimator
     from tunein import TPESearchCV, _fold_files
 
@@ -182,7 +183,8 @@ SLEEPER = """
         def score(self, X, y=None):
             return 0.0
 
-    TPESearchCV(Sleeper(), {{"a": [0, 1]}}, n_iter=2, n_jobs=2).fit(np.zeros((400, 3)))
+    with parallel_config("loky", idle_worker_timeout=1):
+        TPESearchCV(Sleeper(), {{"a": [0, 1]}}, n_iter=2, n_jobs=2).fit(np.zeros((400, 3)))
 """
 
 
@@ -196,7 +198,7 @@ def test_no_file_outlives_the_search(is_killed, tmp_path):
         wait_for(lambda: list(tmp_path.glob("tunein-*/fold-*")))
         child.send_signal(signal.SIGKILL)
     child.wait(60)
-    wait_for(lambda: not list(tmp_path.glob("tunein-*")))  # when the workers' last fits are over
+    wait_for(lambda: not list(tmp_path.glob("tunein-*")))  # when the workers have ended as well
 
 
 def wait_for(condition):
