@@ -610,9 +610,11 @@ def watched(peak: dict[str, float]) -> Iterator[None]:
 
     me, watcher = psutil.Process(), threading.Thread(target=look)
     watcher.start()
-    yield
-    over.set()
-    watcher.join()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 @contextmanager
@@ -623,6 +625,9 @@ def limited(gigabytes: float | None) -> Iterator[Path | None]:
         return
     group = Path("/sys/fs/cgroup/memory") / f"tunein-{os.getpid()}"
     group.mkdir()
+    # What is in memory already was charged to whoever read it first.
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("1")
     (group / "memory.limit_in_bytes").write_text(str(int(gigabytes * 1e9)))
     yield group
     while (group / "cgroup.procs").read_text():
@@ -645,10 +650,12 @@ def search_large(
         search = tunein.TPESearchCV(Reader(), {"a": [0, 1]}, n_iter=2, random_state=0, **common)
     peak = {"all": 0.0, "own": 0.0}
     start = time.perf_counter()
-    with watched(peak):
-        search.fit(X)
-    answer.send({**peak, "seconds": time.perf_counter() - start})
-    get_reusable_executor().shutdown()
+    try:
+        with watched(peak):
+            search.fit(X)
+        answer.send({**peak, "seconds": time.perf_counter() - start})
+    finally:
+        get_reusable_executor().shutdown(kill_workers=True)
 
 
 def memory(quick: bool) -> Rows:
