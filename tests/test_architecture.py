@@ -31,6 +31,7 @@ RANKS = {
     "tunein._families": 1,
     "tunein._history": 2,
     "tunein._fingerprint": 2,
+    "tunein._fold_files": 2,
     "tunein._evaluation": 3,
     "tunein._racing": 3,
     "tunein._halving": 3,
@@ -60,7 +61,7 @@ FAMILIES = {
     "tunein._dimensions": "space",
     "tunein._parse": "space",
 }
-FAMILIES |= {"tunein._space": "space"}
+FAMILIES |= {"tunein._space": "space", "tunein._workers": "workers"}
 FAMILIES |= {"tunein._racing": "racing", "tunein._halving": "racing"}
 
 
@@ -105,7 +106,7 @@ def ours(module):
 
 def room(module):
     """Return the module, or the package that it is one of."""
-    packages = ("tunein._math", "tunein._families")
+    packages = ("tunein._math", "tunein._families", "tunein._workers")
     return next((package for package in packages if module.startswith(package)), module)
 
 
@@ -160,7 +161,7 @@ def test_mathematics_needs_numpy_and_scipy_only(module):
 
 @every_module
 def test_joblib_is_spoken_to_in_one_place(module):
-    assert ("joblib" in roots_of(module)) == (module == "tunein._workers")
+    assert ("joblib" in roots_of(module)) == (room(module) == "tunein._workers")
 
 
 @every_module

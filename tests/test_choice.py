@@ -212,6 +212,11 @@ def test_the_estimators_own_values_are_tried_first():
     [
         ({"a": Choice([])}, ValueError, r"\['a'\]: no choices"),
         ({"a": Choice(3)}, TypeError, r"\['a'\]: expected a list"),
+        (
+            {"a": Choice({"x": {}, "y": {"b": [1]}})},
+            TypeError,
+            r"\['a'\]: the options of a Choice are a list of pairs, .* Its .items\(\) will do",
+        ),
         ({"a": Choice(["x", "y"])}, TypeError, r"option 0 of a Choice must be a pair.*got 'x'"),
         ({"a": Choice([("x", {}), ("y", 3)])}, TypeError, r"option 1 of a Choice must be a pair"),
         (

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from fakes import Cutoff
 from scipy.stats import loguniform, uniform
@@ -91,6 +92,8 @@ def test_all_sources_of_the_same_scores_say_the_same(earlier, tmp_path):
             earlier.history_,
             [earlier.history_],
             earlier.cv_results_,
+            pd.DataFrame(earlier.cv_results_),
+            pl.DataFrame(earlier.cv_results_, strict=False),
             path,
             str(path),
             pickle.loads(pickle.dumps(earlier.history_)),

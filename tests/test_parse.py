@@ -546,6 +546,7 @@ INVALID_SPECS = [
     (Integer(0, 2.5), ValueError, "needs whole numbers, got high=2.5"),
     (Integer(0, 9, step=0.5), ValueError, "needs whole numbers, got step=0.5"),
     (Integer(0, 9, step=0), ValueError, "needs step >= 1, got step=0"),
+    (Integer(0, 9, step=10), ValueError, r"got step=10, which leaves one value. .*a list, \[0\]"),
     (Integer(0, 9, step=-1), ValueError, "needs step >= 1, got step=-1"),
     (Integer(0, 9, step=None), TypeError, "needs finite numbers, got step=None"),
     (Integer("1", 9), TypeError, "needs finite numbers, got low='1'"),

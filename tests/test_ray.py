@@ -14,7 +14,8 @@ from scipy.stats import uniform
 from sklearn.base import BaseEstimator
 
 from tunein import BayesSearchCV, TPESearchCV
-from tunein._workers import RayProcesses, _kind_of
+from tunein._workers import kind_of
+from tunein._workers.clusters import RayProcesses
 
 X = np.arange(40.0).reshape(20, 2)
 pytestmark = pytest.mark.timeout(300)  # its processes take long to start
@@ -70,7 +71,7 @@ def test_its_pool_is_not_taken_for_one_of_multiprocessing():
     class RayBackend(MultiprocessingBackend):
         pass
 
-    assert _kind_of(RayBackend()) is RayProcesses
+    assert kind_of(RayBackend()) is RayProcesses
 
 
 @pytest.mark.filterwarnings("default")

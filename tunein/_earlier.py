@@ -171,10 +171,14 @@ def _sources(given: Any, space: Space, metric: str | None) -> Iterator[Source]:
             yield _of_history(name, read_journal(one, space, name))
         elif isinstance(one, Mapping):
             yield _of_results(name, one, space, metric)
+        elif hasattr(one, "columns") and hasattr(one, "to_dict"):  # a data frame of cv_results_
+            columns = {str(column): list(one[column]) for column in one.columns}
+            yield _of_results(name, columns, space, metric)
         else:
             raise TypeError(
-                f"{name} must be the history_ or cv_results_ of a fitted search, or the path of a "
-                f"journal, got {shown(one)} of type {type(one).__name__}."
+                f"{name} must be the history_ or cv_results_ of a fitted search, the latter as a "
+                f"dict or a data frame, or the path of a journal, got {shown(one)} of type "
+                f"{type(one).__name__}."
             )
 
 

@@ -13,6 +13,7 @@ from sklearn.base import clone
 
 from tunein._clock import metered
 from tunein._families import HyperGradient
+from tunein._fold_files import FoldFile
 from tunein._history import Score
 from tunein._sklearn import _fit_and_score, error_scores, is_from_callback
 from tunein._warm import grown, packed
@@ -35,6 +36,8 @@ def evaluate_fold(
 ) -> Score:
     """Fit a clone of `estimator` with `parameters` on one fold and score it.
 
+    X may be the file of the fold instead.
+
     A `probe` is asked for the hypergradient of what was fitted. If the fit is one that others, with
     more of the parameter `grows`, can go on from, it comes back with the score. `grown_from` is
     such a fit of another trial.
@@ -43,10 +46,9 @@ def evaluate_fold(
     ``KeyboardInterrupt``, ``SystemExit``, errors of callbacks, and all if ``error_score="raise"``.
     """
     try:
+        data = X.cut(y, **kwargs) if isinstance(X, FoldFile) else {"X": X, "y": y, **kwargs}
         result = _fit_and_score(
             clone(estimator) if grown_from is None else grown(estimator, grown_from),
-            X,
-            y,
             parameters=parameters,
             scorer=scorer,
             error_score=error_score,
@@ -54,7 +56,7 @@ def evaluate_fold(
             return_n_test_samples=True,
             return_times=True,
             return_estimator=probe is not None or grows is not None,
-            **kwargs,
+            **data,
         )
     except (KeyboardInterrupt, SystemExit):
         raise
@@ -70,7 +72,7 @@ def evaluate_fold(
         )
     found: tuple[HyperGradient | None, str | None] = (None, None)
     if probe is not None and result["fit_error"] is None:
-        found = probe(result["estimator"], X, y, **kwargs)
+        found = probe(result["estimator"], **data)
     fitted = None
     if grows is not None and result["fit_error"] is None:
         fitted = packed(result["estimator"], grows)
@@ -128,6 +130,8 @@ class Evaluator(Protocol):
         How many calls may be handed in before one is handed back.
     can_abandon : bool
         Whether calls that run can be left to themselves.
+    folder : str or None
+        Where files are that all workers see, until the end; None if there is no such place.
     """
 
     n_workers: int
@@ -135,6 +139,7 @@ class Evaluator(Protocol):
     n_running: int
     capacity: int
     can_abandon: bool
+    folder: str | None
 
     def submit(
         self,
@@ -165,6 +170,7 @@ class InProcess:
     leaves_process = False
     capacity = 1
     can_abandon = False
+    folder: str | None = None
 
     def __init__(self) -> None:
         self.n_running = 0

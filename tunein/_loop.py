@@ -13,6 +13,7 @@ from tunein._dimensions import Array
 from tunein._earlier import Earlier
 from tunein._evaluation import Evaluator, evaluate_fold
 from tunein._fingerprint import Part
+from tunein._fold_files import FoldFiles
 from tunein._halving import Setup
 from tunein._history import History, Known, Proposal
 from tunein._kept import KeptFits
@@ -92,6 +93,7 @@ class Loop:
         self._agenda = agenda
         self._next_point = next_point
         self._kept = KeptFits(job.race, history)
+        self._files = FoldFiles(job.fixed["X"], job.folds, evaluator.folder)
 
     def run(self) -> None:
         """Go on until nothing is in work, or what is in work is given up."""
@@ -198,12 +200,14 @@ class Loop:
         job, evaluator, n_folds = self._job, self._evaluator, len(self._job.folds)
         train, test = job.folds[fold]
         proposal = self._history.trials[number].proposal
+        rows = job.race.rows(proposal, fold, train)
         evaluator.submit(
             (number, fold),
             evaluate_fold,
             {
                 **job.fixed,
-                "train": job.race.rows(proposal, fold, train),
+                "X": self._files.stand_in(fold, rows),
+                "train": rows,
                 "test": test,
                 "split_progress": (fold, n_folds),
                 "candidate_progress": (number, job.n_trials),

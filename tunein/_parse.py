@@ -206,6 +206,12 @@ def _parse_dict(given: Any, where: str, outer: dict[str, Dimension], estimator: 
 
 def _options(value: Choice, where: str) -> Levels:
     """Return the values of a choice."""
+    if isinstance(value.options, Mapping):
+        raise TypeError(
+            f"{where}: the options of a Choice are a list of pairs, as [('rbf', {{'gamma': [0.1, "
+            f"1]}}), ('linear', {{}})], got the dict {shown(value.options)}. Its .items() will do "
+            f"if its values are dicts."
+        )
     options = _listed(value.options, where)
     for i, option in enumerate(options):
         if not (isinstance(option, tuple) and len(option) == 2 and isinstance(option[1], Mapping)):
@@ -343,6 +349,11 @@ def _parse_integer(value: Integer, where: str) -> Dimension:
             )
     if value.step < 1:
         raise ValueError(f"{where}: {value} needs step >= 1, got step={value.step!r}.")
+    if value.step > value.high - value.low:
+        raise ValueError(
+            f"{where}: {value} needs a step that leads from low to high at most, got "
+            f"step={value.step!r}, which leaves one value. For that use a list, [{value.low}]."
+        )
     return Steps.between(int(value.low), int(value.high), int(value.step), value.log)
 
 

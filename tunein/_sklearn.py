@@ -22,6 +22,7 @@ from sklearn.model_selection._validation import (
     _fit_and_score,
     _warn_or_raise_about_fit_failures,
 )
+from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import Interval as IntervalConstraint
 from sklearn.utils._param_validation import Options as OptionsConstraint
 from sklearn.utils.metaestimators import _safe_split
@@ -37,6 +38,7 @@ __all__ = [
     "_check_sample_weight",
     "_fit_and_score",
     "_fit_context",
+    "_safe_indexing",
     "_safe_split",
     "_warn_or_raise_about_fit_failures",
     "configured",
