@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from tunein import Integer, Real
-from tunein._math.parzen import ParzenMixture, _log_mass
+from tunein._math.parzen import ParzenMixture, _distinct, _log_mass
 from tunein._space import Space
 
 MIXED = {"a": Real(0, 1), "b": [1, 2, 5, 10], "c": list("xyz")}
@@ -237,6 +237,16 @@ def test_bandwidths_may_differ_between_observations():
     np.testing.assert_allclose(
         np.exp(mixture.log_density(points)), (2 * parts[0] + 2 * parts[1] + 1) / 5, rtol=1e-10
     )
+
+
+def test_the_distinct_values_of_each_row_are_found_again():
+    rows = rng().integers(0, 5, (3, 40)) + 1j * rng(1).integers(0, 2, (3, 40))
+    once, of_row, index = _distinct(rows)
+    np.testing.assert_array_equal(once[index], rows)
+    for j, row in enumerate(rows):
+        np.testing.assert_array_equal(once[of_row == j], np.unique(row))
+        assert (of_row[index[j]] == j).all()
+    assert all(len(found) == 0 for found in _distinct(rows[:, :0])[:2])
 
 
 # --------------------------------------------------------------------- samples

@@ -426,6 +426,7 @@ class Levels(Dimension):
         widths = np.maximum(widths[widths > 0] / widths.sum(), _MIN_CELL)
         self._edges = np.concatenate([[0.0], np.cumsum(widths / widths.sum())])
         self._edges[-1] = 1.0
+        self._middles = (self._edges[:-1] + self._edges[1:]) / 2
         numeric = ordered and all(is_number(value) for value in self.values)
         placed = _places(np.asarray(self.values, dtype=float)) if numeric else None
         self._places: Array | None = placed[0] if placed else None
@@ -468,7 +469,7 @@ class Levels(Dimension):
         return float(self.decode(u)) * math.log(high / low) if self._log else high - low
 
     def points(self, levels: NDArray[np.intp]) -> Array:
-        return np.asarray((self._edges[levels] + self._edges[levels + 1]) / 2)
+        return np.asarray(self._middles[levels])
 
     def same_as(self, other: Dimension) -> bool:
         return (

@@ -194,9 +194,9 @@ class Space:
     def decode(self, unit: Array) -> dict[str, Any]:
         """Return the parameters of a snapped point, sorted by name."""
         named = [
-            (name, dimension.decode(float(u)))
-            for name, dimension, u in zip(self.names, self.dimensions, unit, strict=True)
-            if name is not None and not np.isnan(u)
+            (name, dimension.decode(u))
+            for name, dimension, u in zip(self.names, self.dimensions, unit.tolist(), strict=True)
+            if name is not None and not math.isnan(u)
         ]
         return dict(sorted(named))
 

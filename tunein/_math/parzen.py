@@ -41,9 +41,10 @@ _SQRT_2PI, _SQRT_HALF = np.sqrt(2 * np.pi), np.sqrt(0.5)
 # Masses below this are worked out on logarithms: Phi itself is about to underflow.
 _FAR = 1e-250
 
-# A cell of so many bandwidths or less is a point: the mean of the density over it differs from
-# that in its middle by a part in 1e9, and its mass would be a difference of equal numbers.
-_NARROW = 1e-4
+# No cell reaches less far to either side, in bandwidths: its mass would be a difference of equal
+# numbers, and the mean of the density over one of this width differs from that in its middle by a
+# part in 1e9.
+_NARROW = 5e-5
 
 
 class ParzenMixture:
@@ -129,12 +130,12 @@ class ParzenMixture:
 
     def _log_marginals(self, kernels: Array) -> Array:
         """Return log-densities (k, m) from the kernels (d, m, n) of single coordinates."""
-        weights = np.atleast_2d(self.weights).T
+        weights, has = np.atleast_2d(self.weights).T, ~np.isnan(self.centres.T)
+        centres, prior = weights[:-1], weights[-1]
         # A centre has no part in what it lacks. A point that lacks a coordinate has kernels of one
         # there, and is as likely as by the prior.
-        centres, prior = weights[:-1] * ~np.isnan(self.centres.T)[:, :, None], weights[-1]
-        ratios = (kernels @ centres + prior) / (centres.sum(axis=1, keepdims=True) + prior)
-        return np.asarray(np.log(ratios).sum(axis=0).T)
+        mass = kernels @ (has[:, :, None] * centres) + prior
+        return np.asarray(np.log(mass / (has @ centres + prior)[:, None]).sum(axis=0).T)
 
     def _log_kernels(self, x: Array) -> Array:
         """Return the log-kernels, coordinate by coordinate, of shape (d, m, n)."""
@@ -181,8 +182,9 @@ def _log_cells(x: Array, c: Array, h: Array, width: Array) -> Array:
     # Of the many centres, each value, with its bandwidth, is worked out once.
     once, j, index = _distinct(c + 1j * h)
     c, h = once.real, once.imag
-    half = np.maximum(width.T[:, j] / 2, _NARROW * h)
-    logs = _log_mass((x.T[:, j] - c) / h, half / h) - np.log(2 * half * _inside(c, h))
+    z, w = (x.take(j, axis=0).T - c) / h, width.take(j, axis=0).T / (2 * h)
+    w = np.maximum(w, _NARROW)
+    logs = _log_mass(z, w) - np.log(w * (2 * h * _inside(c, h)))
     return logs.take(index, axis=1).transpose(1, 0, 2)
 
 
@@ -191,12 +193,13 @@ def _distinct(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], NDArr
 
     With them come the row of each, and where each entry of `rows` is among them.
     """
-    i, order = np.arange(len(rows))[:, None], rows.argsort(axis=1)
-    ordered = rows[i, order]
-    is_new = np.ones(rows.shape, dtype=bool)
+    d, n = rows.shape
+    order = rows.argsort(axis=1) + n * np.arange(d)[:, None]
+    ordered = rows.take(order)
+    is_new = np.ones((d, n), dtype=bool)
     is_new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    index = np.empty(rows.shape, dtype=np.intp)
-    index[i, order] = is_new.cumsum().reshape(rows.shape) - 1
+    index = np.empty((d, n), dtype=np.intp)
+    index.put(order, is_new.cumsum() - 1)
     return ordered[is_new], is_new.nonzero()[0], index
 
 
