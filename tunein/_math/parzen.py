@@ -109,6 +109,7 @@ class ParzenMixture:
         """Return the log-density, and that of the product of the marginals; shapes as above."""
         logs = self._log_kernels(x)
         joint = self._log_joint(logs.sum(axis=0))
+        # In place: a further array of this size costs more to get than to fill.
         with np.errstate(under="ignore"):
             kernels = np.exp(logs, out=logs)
         return joint, self._log_marginals(kernels).reshape(joint.shape)
