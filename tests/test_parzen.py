@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from tunein import Integer, Real
-from tunein._math.parzen import ParzenMixture, _log_mass
+from tunein._math.parzen import ParzenMixture, _distinct, _log_mass
 from tunein._space import Space
 
 MIXED = {"a": Real(0, 1), "b": [1, 2, 5, 10], "c": list("xyz")}
@@ -163,9 +163,10 @@ def test_masses_of_wide_ranges_are_those_of_their_cells(high, log):
 def test_the_log_of_a_mass_is_exact_in_both_tails_and_never_nan():
     a = np.array([-40.0, -40.0, -1.0, 0.0, 5.0, 39.0, -1e3, 1e3, -1e5])
     b = np.array([-39.0, 40.0, 1.0, 1e-8, 6.0, 40.0, -999.0, 1001.0, 1e5])
-    found = _log_mass(a, b)
+    middle, half = (a + b) / 2, (b - a) / 2
+    found = _log_mass(middle, half)
     assert np.isfinite(found).all()
-    np.testing.assert_allclose(found, _log_mass(-b, -a), rtol=1e-12)
+    np.testing.assert_array_equal(found, _log_mass(-middle, half))
     truth = np.log(stats.norm.cdf(b[2:5]) - stats.norm.cdf(a[2:5]))
     np.testing.assert_allclose(found[2], truth[0], rtol=1e-12)
     np.testing.assert_allclose(found[4], np.log(stats.norm.sf(5) - stats.norm.sf(6)), rtol=1e-12)
@@ -238,13 +239,23 @@ def test_bandwidths_may_differ_between_observations():
     )
 
 
+def test_the_distinct_values_of_each_row_are_found_again():
+    rows = rng().integers(0, 5, (3, 40)) + 1j * rng(1).integers(0, 2, (3, 40))
+    once, of_row, index = _distinct(rows)
+    np.testing.assert_array_equal(once[index], rows)
+    for j, row in enumerate(rows):
+        np.testing.assert_array_equal(once[of_row == j], np.unique(row))
+        assert (of_row[index[j]] == j).all()
+    assert all(len(found) == 0 for found in _distinct(rows[:, :0])[:2])
+
+
 # --------------------------------------------------------------------- samples
 
 
 @pytest.mark.parametrize("bandwidth", [1e-6, 0.15, 1.0, 100.0])
 def test_samples_lie_in_the_cube(bandwidth):
     _, mixture = mixture_of(MIXED, [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]], min(bandwidth, 1.0))
-    mixture.bandwidths[0] = bandwidth
+    mixture.bandwidths[:, 0] = bandwidth
     drawn = mixture.sample(rng(), 500)
     assert ((drawn >= 0) & (drawn <= 1)).all()
 

@@ -266,7 +266,7 @@ class Interval(Dimension):
         return [min(max((x / 2 - start / 2) / (end / 2 - start / 2), 0.0), 1.0)]
 
     def snap(self, u: Array) -> Array:
-        return np.clip(u, 0.0, 1.0)
+        return np.minimum(np.maximum(u, 0.0), 1.0)
 
     def slope(self, u: float) -> float:
         start, end = self._ends
@@ -368,7 +368,7 @@ class Steps(Dimension):
             level = np.floor((x - (self.low - self.step / 2)) / self.step)
         else:
             level = np.floor(u * self.n_levels)
-        return np.asarray(np.clip(level, 0, self.n_levels - 1), dtype=np.float64)
+        return np.minimum(np.maximum(level, 0.0), self.n_levels - 1.0)
 
     def _edge(self, level: Array) -> Array:
         if not self.log:
@@ -381,10 +381,9 @@ class Steps(Dimension):
         return self._edge(level), self._edge(level + 1)
 
     def snap(self, u: Array) -> Array:
-        lower, upper = self.cells(u)
-        return (lower + upper) / 2
+        return self.points(self._level(u))
 
-    def points(self, levels: NDArray[np.intp]) -> Array:
+    def points(self, levels: NDArray[np.intp] | Array) -> Array:
         whole = levels.astype(np.float64)
         return np.asarray((self._edge(whole) + self._edge(whole + 1)) / 2)
 
@@ -427,6 +426,7 @@ class Levels(Dimension):
         widths = np.maximum(widths[widths > 0] / widths.sum(), _MIN_CELL)
         self._edges = np.concatenate([[0.0], np.cumsum(widths / widths.sum())])
         self._edges[-1] = 1.0
+        self._middles = (self._edges[:-1] + self._edges[1:]) / 2
         numeric = ordered and all(is_number(value) for value in self.values)
         placed = _places(np.asarray(self.values, dtype=float)) if numeric else None
         self._places: Array | None = placed[0] if placed else None
@@ -442,8 +442,7 @@ class Levels(Dimension):
 
     def level(self, u: Array) -> NDArray[np.intp]:
         """Return which entry of the table each coordinate falls on."""
-        inside = np.searchsorted(self._edges, u, side="right") - 1
-        return np.clip(inside, 0, len(self.values) - 1)
+        return self._edges[1:-1].searchsorted(u, side="right")
 
     def decode(self, u: float) -> Any:
         return self.values[int(self.level(np.array([u]))[0])]
@@ -458,8 +457,7 @@ class Levels(Dimension):
         return self._edges[level], self._edges[level + 1]
 
     def snap(self, u: Array) -> Array:
-        lower, upper = self.cells(u)
-        return (lower + upper) / 2
+        return self.points(self.level(u))
 
     def features(self, u: Array) -> Array:
         return u if self._places is None else self._places[self.level(u)]
@@ -471,7 +469,7 @@ class Levels(Dimension):
         return float(self.decode(u)) * math.log(high / low) if self._log else high - low
 
     def points(self, levels: NDArray[np.intp]) -> Array:
-        return np.asarray((self._edges[levels] + self._edges[levels + 1]) / 2)
+        return np.asarray(self._middles[levels])
 
     def same_as(self, other: Dimension) -> bool:
         return (

@@ -507,17 +507,18 @@ class History:
         pending, added = ~closed, np.zeros((1, 1))
         if self.levels.any():
             closed, pending, added = self._compared(upto)
-        run = self._run[:n][closed]
+        run = self._run[:n].compress(closed, axis=0)
+        n_run = None if run.all() else run.sum(axis=1)
         known = Known(
-            units=self._units[:n][closed],
+            units=self._units[:n].compress(closed, axis=0),
             fold_scores=self._completed(closed, added),
             pending=self._units[:n][pending],
             tried=self._tried,
             n_asked=self.n_asked,
             note=self._note,
             hypergradients=self._of_closed(closed) if self._hypergradients else {},
-            n_run=None if run.all() else run.sum(axis=1),
-            seconds=self._seconds_of(closed),
+            n_run=n_run,
+            seconds=self._seconds_of(closed, n_run),
         )
         return self._evidence.before(known) if self._evidence else known
 
@@ -529,18 +530,18 @@ class History:
     def _completed(self, chosen: NDArray[np.bool_], added: Array | float = 0.0) -> Array:
         """Return the scores of some trials, with what is expected on folds that were not run."""
         n = len(self)
-        fold_scores, run = self._fold_scores[:n][chosen] + added, self._run[:n][chosen]
+        fold_scores = self._fold_scores[:n].compress(chosen, axis=0) + added
+        run = self._run[:n].compress(chosen, axis=0)
         if run.all():
             return np.asarray(fold_scores)
         whole = fold_scores[self._whole()[chosen]]
         return FoldModel.of(whole).complete(fold_scores, run)
 
-    def _seconds_of(self, rows: NDArray[np.bool_]) -> Array:
+    def _seconds_of(self, chosen: NDArray[np.bool_], n_run: NDArray[np.intp] | None) -> Array:
         """Return what a fold took of each; NaN where less of a resource was used than of others."""
-        run = self._run[: len(self)][rows]
-        n_run = self.n_folds if run.all() else np.maximum(run.sum(axis=1), 1)
-        seconds = self._spent[: len(self)][rows] / n_run
-        levels = self.levels[rows]
+        seconds = self._spent[: len(self)].compress(chosen)
+        seconds /= self.n_folds if n_run is None else np.maximum(n_run, 1)
+        levels = self.levels.compress(chosen)
         return np.where(levels == levels.max(initial=0), seconds, np.nan)
 
     def visible(self, upto: int | None = None) -> NDArray[np.bool_]:

@@ -174,14 +174,14 @@ class Space:
 
     def snap(self, units: Array) -> Array:
         """Move points of shape (n, n_coordinates) to their representatives; NaN where absent."""
-        snapped = np.full(units.shape, np.nan)
+        # A coordinate that a point of another branch lacks enters as the middle.
+        snapped = np.where(np.isnan(units), 0.5, units)
         for j, (dimension, condition) in enumerate(
             zip(self.dimensions, self.conditions, strict=True)
         ):
-            rows = slice(None) if condition is None else self._holds(condition, snapped)
-            # A coordinate that a point of another branch lacks enters as the middle.
-            here = units[rows, j]
-            snapped[rows, j] = dimension.snap(np.where(np.isnan(here), 0.5, here))
+            snapped[:, j] = dimension.snap(snapped[:, j])
+            if condition is not None:
+                snapped[~self._holds(condition, snapped), j] = np.nan
         return snapped
 
     def _holds(self, condition: Condition, units: Array) -> NDArray[np.bool_]:
@@ -194,9 +194,9 @@ class Space:
     def decode(self, unit: Array) -> dict[str, Any]:
         """Return the parameters of a snapped point, sorted by name."""
         named = [
-            (name, dimension.decode(float(u)))
-            for name, dimension, u in zip(self.names, self.dimensions, unit, strict=True)
-            if name is not None and not np.isnan(u)
+            (name, dimension.decode(u))
+            for name, dimension, u in zip(self.names, self.dimensions, unit.tolist(), strict=True)
+            if name is not None and not math.isnan(u)
         ]
         return dict(sorted(named))
 
@@ -339,17 +339,18 @@ class Space:
         """
         if self.size <= _SMALL_SPACE:
             points = self._grid[rng.permutation(len(self._grid))]
-            return points[self._fresh(points, tried)[:n]]
+            return self.fresh(points, tried)[:n]
         for i in range(_TRIES):
             # What is endless may hang on an option that is rarely drawn.
             drawn = self.sample(rng, n if i == 0 else max(n, _N_MORE))
-            fresh = self._fresh(drawn, tried)[:n]
+            fresh = self.fresh(drawn, tried)[:n]
             if len(fresh):
-                return drawn[fresh]
+                return fresh
         return drawn[:n] if math.isinf(self.size) else self._next_untried(rng, tried)
 
-    def _fresh(self, points: Array, tried: Collection[bytes]) -> NDArray[np.intp]:
-        return np.flatnonzero([self.key(point) not in tried for point in points])
+    def fresh(self, points: Array, tried: Collection[bytes]) -> Array:
+        """Return those of snapped points that are not in `tried`."""
+        return points[[self.key(point) not in tried for point in points]]
 
     def _next_untried(self, rng: np.random.Generator, tried: Collection[bytes]) -> Array:
         """Walk through a finite space that is almost exhausted, from a random point on."""

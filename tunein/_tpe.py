@@ -116,15 +116,17 @@ class TPESearchCV(CostAwareSearchCV):
     ) -> tuple[Array, Mapping[str, Any] | None]:
         scores = known.scores
         finite = np.isfinite(scores)
-        n_good = max(1, min(math.ceil(_GOOD_SHARE * len(scores)), _MAX_GOOD, int(finite.sum())))
+        n_finite = int(np.count_nonzero(finite))
+        n_good = max(1, min(math.ceil(_GOOD_SHARE * len(scores)), _MAX_GOOD, n_finite))
         good, rest = _split(np.where(finite, -scores, np.inf), n_good)
         if len(rest) > _MAX_REST:
             rest = rng.choice(rest, _MAX_REST, replace=False)
         others = np.concatenate([known.units[rest], known.pending])
         mixtures = _mixtures(space, known.units[good], others)
         points = space.snap(mixtures.sample(rng, _N_CANDIDATES))
-        fresh = [i for i, point in enumerate(points) if Space.key(point) not in known.tried]
-        points = points[fresh] if fresh else space.untried(rng, _N_CANDIDATES, known.tried)
+        points = space.fresh(points, known.tried)
+        if not len(points):
+            points = space.untried(rng, _N_CANDIDATES, known.tried)
         joint, marginal = mixtures.log_densities(points)
         logs = (1 - _MARGINAL) * joint + _MARGINAL * marginal
         promise = logs[0] - logs[1]
@@ -162,10 +164,14 @@ def _mixtures(space: Space, good: Array, others: Array) -> ParzenMixture:
     n_good, n_others, d = len(good), len(others), good.shape[1]
     weights = np.zeros((2, n_good + n_others + 1))
     weights[0, :n_good], weights[1, n_good:], weights[:, -1] = _by_rank(n_good), 1.0, _PRIOR / d
-    categorical = np.array(space.kinds) == "categorical"
     # Those of either group shrink with its own size.
     bandwidths = [
-        np.where(categorical, _REDRAW / math.sqrt(n + 2), _BANDWIDTH * max(n, 1) ** (-1 / (d + 4)))
+        [
+            _REDRAW / math.sqrt(n + 2)
+            if kind == "categorical"
+            else _BANDWIDTH * max(n, 1) ** (-1 / (d + 4))
+            for kind in space.kinds
+        ]
         for n in (n_good, n_others)
     ]
     return ParzenMixture(
@@ -179,5 +185,5 @@ def _mixtures(space: Space, good: Array, others: Array) -> ParzenMixture:
 
 def _by_rank(n: int) -> Array:
     """Return weights of mean one: the better of the good count more, as in CMA-ES."""
-    weights = np.log(n + 1) - np.log(np.arange(1, n + 1))
-    return np.asarray(weights / weights.mean())
+    weights = np.log((n + 1) / np.arange(1, n + 1))
+    return np.asarray(weights * (n / weights.sum()))

@@ -27,7 +27,7 @@ marginal densities; the joint kernel and the components are analysed by Watanabe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,14 +36,15 @@ from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
 Array: TypeAlias = NDArray[np.float64]
 Cells: TypeAlias = Callable[[int, Array], tuple[Array, Array]]
 
-_LOG_SQRT_2PI = 0.5 * np.log(2 * np.pi)
+_SQRT_2PI, _SQRT_HALF = np.sqrt(2 * np.pi), np.sqrt(0.5)
 
 # Masses below this are worked out on logarithms: Phi itself is about to underflow.
 _FAR = 1e-250
 
-# A cell of so many bandwidths or less is a point: the mean of the density over it differs from
-# that in its middle by a part in 1e9, and its mass would be a difference of equal numbers.
-_NARROW = 1e-4
+# No cell reaches less far to either side, in bandwidths: its mass would be a difference of equal
+# numbers, and the mean of the density over one of this width differs from that in its middle by a
+# part in 1e9.
+_NARROW = 5e-5
 
 
 class ParzenMixture:
@@ -75,11 +76,9 @@ class ParzenMixture:
     ) -> None:
         self.centres = centres
         self.weights = weights / weights.sum(axis=-1, keepdims=True)
-        self.bandwidths = bandwidths
-        self._kinds = np.array(kinds, dtype=object)
+        self.bandwidths = np.full(centres.shape, bandwidths)
+        self._kinds = np.array(kinds, dtype=str)
         self._cells = cells
-        self._has = ~np.isnan(centres)
-        self._is_complete = bool(self._has.all())
 
     def sample(self, rng: np.random.Generator, m: int) -> Array:
         """Draw `m` points of shape (m, d), not snapped: discrete ones lie anywhere in their cell.
@@ -88,31 +87,37 @@ class ParzenMixture:
         prior.
         """
         n, d = self.centres.shape
-        points: Array = rng.random((m, d))
-        again = rng.random((m, d))
-        chosen = rng.choice(n + 1, size=m, p=np.atleast_2d(self.weights)[0])
-        rows = chosen[chosen < n]
-        c, h = self.centres[rows], np.broadcast_to(self.bandwidths, (n, d))[rows]
-        prior = points[chosen < n]
+        points: Array
+        points, again = rng.random((2, m, d))
+        # As rng.choice(n + 1, m, p=...) does, without its checks, which take longer.
+        shares = np.atleast_2d(self.weights)[0].cumsum()
+        chosen = (shares / shares[-1]).searchsorted(rng.random(m), side="right")
+        moves = chosen < n
+        rows, prior = chosen[moves], points[moves]
+        c, h = self.centres[rows], self.bandwidths[rows]
         categorical = self._kinds == "categorical"
         moved = np.where(categorical, c, _truncated_normal(c, h, prior))
-        anew = np.isnan(c) | categorical & (again[chosen < n] < h)
-        points[chosen < n] = np.where(anew, prior, moved)
+        anew = np.isnan(c) | categorical & (again[moves] < h)
+        points[moves] = np.where(anew, prior, moved)
         return points
 
     def log_density(self, x: Array) -> Array:
         """Return log-densities relative to the prior, (m,) or (k, m), at snapped points (m, d)."""
-        return self._log_joint(self._log_kernels(x))
+        return self.log_densities(x)[0]
 
     def log_densities(self, x: Array) -> tuple[Array, Array]:
         """Return the log-density, and that of the product of the marginals; shapes as above."""
-        kernels = self._log_kernels(x)
-        return self._log_joint(kernels), self._log_marginals(kernels, ~np.isnan(x))
+        logs = self._log_kernels(x)
+        joint = self._log_joint(logs.sum(axis=0))
+        # In place: a further array of this size costs more to get than to fill.
+        with np.errstate(under="ignore"):
+            kernels = np.exp(logs, out=logs)
+        return joint, self._log_marginals(kernels).reshape(joint.shape)
 
-    def _log_joint(self, kernels: Array) -> Array:
-        total = kernels.sum(axis=0)
+    def _log_joint(self, total: Array) -> Array:
+        """Return log-densities, (m,) or (k, m), from the log-kernels (m, n) of whole points."""
         # Relative to the greatest kernel, of which the prior's is one, nothing overflows.
-        peak = np.maximum(total.max(axis=1, initial=0.0), 0.0)
+        peak = total.max(axis=1, initial=0.0)
         scaled = np.exp(total - peak[:, None])
         centres, prior = self.weights[..., :-1], self.weights[..., -1:]
         density = centres @ scaled.T + prior * np.exp(-peak)
@@ -124,71 +129,91 @@ class ParzenMixture:
         all_kernels = np.append(total, np.zeros((len(total), 1)), axis=1)
         return np.asarray(logsumexp(all_kernels + weights, axis=-1))
 
-    def _log_marginals(self, kernels: Array, present: NDArray[np.bool_]) -> Array:
-        with np.errstate(under="ignore"):
-            density = np.exp(kernels)
-        centres, prior = self.weights[..., :-1], self.weights[..., -1:]
-        out = np.zeros((*self.weights.shape[:-1], len(present)))
-        for j, here in enumerate(self._has.T):
-            mass = centres[..., here] @ density[j][:, here].T + prior
-            logs = np.log(mass / (centres[..., here].sum(axis=-1, keepdims=True) + prior))
-            out += np.where(present[:, j], logs, 0.0)
-        return out
+    def _log_marginals(self, kernels: Array) -> Array:
+        """Return log-densities (k, m) from the kernels (d, m, n) of single coordinates."""
+        weights, has = np.atleast_2d(self.weights).T, ~np.isnan(self.centres.T)
+        centres, prior = weights[:-1], weights[-1]
+        # A centre has no part in what it lacks. A point that lacks a coordinate has kernels of one
+        # there, and is as likely as by the prior.
+        mass = kernels @ (has[:, :, None] * centres) + prior
+        return np.asarray(np.log(mass / (has @ centres + prior)[:, None]).sum(axis=0).T)
 
     def _log_kernels(self, x: Array) -> Array:
         """Return the log-kernels, coordinate by coordinate, of shape (d, m, n)."""
-        out = np.empty((x.shape[1], len(x), len(self.centres)))
-        u, c = np.where(np.isnan(x), 0.5, x), np.where(self._has, self.centres, 0.5)
-        h = np.broadcast_to(self.bandwidths, c.shape)
-        smooth = np.flatnonzero(self._kinds == "continuous")
-        out[smooth] = _log_normals(u[:, smooth], c[:, smooth], h[:, smooth])
-        for j in np.flatnonzero(self._kinds != "continuous").tolist():
-            lower, upper = self._cells(j, u[:, j])
-            kernel = _log_categories if self._kinds[j] == "categorical" else _log_cells
-            out[j] = kernel(u[:, j], c[:, j], h[:, j], lower, upper)
-        if not self._is_complete or np.isnan(x).any():
-            out[np.isnan(x).T[:, :, None] | ~self._has.T[:, None, :]] = 0.0
+        lacks, is_without = np.isnan(x.T), np.isnan(self.centres.T)
+        # Coordinate by coordinate, each in one piece.
+        u, c = np.where(lacks, 0.5, x.T), np.where(is_without, 0.5, self.centres.T)
+        h = np.ascontiguousarray(self.bandwidths.T)
+        out = np.empty((*u.shape, c.shape[1]))
+        if len(js := np.flatnonzero(self._kinds == "continuous")):
+            out[js] = _log_normals(u[js], c[js], h[js])
+        if len(js := np.flatnonzero(self._kinds == "ordinal")):
+            out[js] = _log_cells(u[js], c[js], h[js], self._widths(js, u[js]))
+        if len(js := np.flatnonzero(self._kinds == "categorical")):
+            out[js] = _log_categories(u[js], c[js], h[js], self._widths(js, c[js]))
+        if lacks.any() or is_without.any():
+            out[lacks[:, :, None] | is_without[:, None, :]] = 0.0
         return out
+
+    def _widths(self, js: NDArray[np.intp], u: Array) -> Array:
+        """Return the widths of the cells of some coordinates that hold u (d, ...)."""
+        ends = np.array([self._cells(j, at) for j, at in zip(js.tolist(), u, strict=True)])
+        return np.asarray(ends[:, 1] - ends[:, 0])
 
 
 def _log_normals(x: Array, c: Array, h: Array) -> Array:
-    """Return log truncated normals of each coordinate, (d, m, n), at x (m, d) around c (n, d)."""
-    scale = np.log(h) + _LOG_SQRT_2PI + _log_mass(-c / h, (1 - c) / h)
-    out = x.T[:, :, None] - c.T[:, None, :]
+    """Return log truncated normals (d, m, n) at x (d, m) around c (d, n)."""
+    log_peak = -np.log(_SQRT_2PI * h * _inside(c, h))
+    out = x[:, :, None] - c[:, None, :]
     # In place: most of the time of a suggestion where there are many observations.
-    out /= h.T[:, None, :]
+    out *= (_SQRT_HALF / h)[:, None, :]
     out *= out
-    out *= -0.5
-    out -= scale.T[:, None, :]
+    np.subtract(log_peak[:, None, :], out, out=out)
     return np.asarray(out)
 
 
-def _log_categories(x: Array, c: Array, h: Array, lower: Array, upper: Array) -> Array:
-    """Return log-kernels (m, n) of a categorical coordinate."""
-    kept = np.log((1 - h) / (upper - lower)[:, None] + h)
-    return np.asarray(np.where(x[:, None] == c, kept, np.log(h)))
+def _log_categories(x: Array, c: Array, h: Array, width: Array) -> Array:
+    """Return log-kernels (d, m, n) of categories, with the widths (d, n) of the centres' cells."""
+    kept, anew = np.log((1 - h) / width + h), np.log(h)
+    return np.where(x[:, :, None] == c[:, None, :], kept[:, None, :], anew[:, None, :])
 
 
-def _log_cells(x: Array, c: Array, h: Array, lower: Array, upper: Array) -> Array:
-    """Return log-kernels (m, n) of an ordinal coordinate."""
+def _log_cells(x: Array, c: Array, h: Array, width: Array) -> Array:
+    """Return log-kernels (d, m, n) of ordered cells around x, of widths (d, m)."""
     # Of the many centres, each value, with its bandwidth, is worked out once.
-    once, index = np.unique(c + 1j * h, return_inverse=True)
+    once, j, index = _distinct(c + 1j * h)
     c, h = once.real, once.imag
-    width = (upper - lower)[:, None]
-    wide = width[:, 0] >= _NARROW * h.min(initial=np.inf)
-    block = np.empty((len(x), len(c)))
-    block[~wide] = _log_normals(x[~wide, None], c[:, None], h[:, None])[0]
-    a, b = lower[wide, None], upper[wide, None]
-    inside = _log_mass((a - c) / h, (b - c) / h) - np.log(width[wide])
-    block[wide] = inside - _log_mass(-c / h, (1 - c) / h)
-    return np.asarray(block.take(index, axis=1))
+    z, w = (x.take(j, axis=0).T - c) / h, width.take(j, axis=0).T / (2 * h)
+    w = np.maximum(w, _NARROW)
+    logs = _log_mass(z, w) - np.log(w * (2 * h * _inside(c, h)))
+    return logs.take(index, axis=1).transpose(1, 0, 2)
 
 
-def _log_mass(a: Array, b: Array) -> Array:
-    """Return log(Phi(b) - Phi(a)) for a < b, exact in both tails."""
-    # Mirrored into the lower tail, where the difference of two small numbers loses nothing.
-    upper = a > 0
-    a, b = np.where(upper, -b, a), np.where(upper, -a, b)
+def _distinct(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:
+    """Return the distinct values of each row, one row's after the other's.
+
+    With them come the row of each, and where each entry of `rows` is among them.
+    """
+    d, n = rows.shape
+    order = rows.argsort(axis=1) + n * np.arange(d)[:, None]
+    ordered = rows.take(order)
+    is_new = np.ones((d, n), dtype=bool)
+    is_new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    index = np.empty((d, n), dtype=np.intp)
+    index.put(order, is_new.cumsum() - 1)
+    return ordered[is_new], is_new.nonzero()[0], index
+
+
+def _inside(c: Array, h: Array) -> Array:
+    """Return the mass on [0, 1] of normals around c in [0, 1]."""
+    return np.asarray(ndtr((1 - c) / h) - ndtr(-c / h))
+
+
+def _log_mass(z: Array, w: Array) -> Array:
+    """Return log(Phi(z + w) - Phi(z - w)), exact in both tails."""
+    # In the lower tail, where the difference of two small numbers loses nothing.
+    z = -np.abs(z)
+    a, b = z - w, z + w
     mass = ndtr(b) - ndtr(a)
     far = mass < _FAR
     if not far.any():
@@ -202,4 +227,4 @@ def _log_mass(a: Array, b: Array) -> Array:
 def _truncated_normal(c: Array, h: Array, u: Array) -> Array:
     """Map uniform u to normals around c, truncated to [0, 1], by their quantiles."""
     low, high = ndtr(-c / h), ndtr((1 - c) / h)
-    return np.clip(c + h * ndtri(low + u * (high - low)), 0.0, 1.0)
+    return np.minimum(np.maximum(c + h * ndtri(low + u * (high - low)), 0.0), 1.0)
