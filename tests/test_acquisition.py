@@ -310,7 +310,7 @@ def test_a_point_never_ends_lower_than_it_began():
         acquisition._climb(value, space, here),
         acquisition._neighbours(space, here, rng()),
     ):
-        acquisition._take_better(here, height, owner, moves, value, space)
+        acquisition._take_better(here, height, owner, moves, value, space, set())
     assert (height >= before).all()
     assert (height > before).any()
     np.testing.assert_allclose(height, value(space.features(here)), rtol=1e-9)

@@ -171,7 +171,7 @@ def _improvement(
     model = _posterior(space, units, seen.y, theta, seen.weights)
     # The best score seen is what `best_index_` will go by. Where scores are noisy it lies far above
     # what is believed, and any greater one counts; elsewhere the improvement must be worth it.
-    believed = model.predict(model.x)[0].max(axis=1)
+    believed = model.fitted.max(axis=1)
     incumbent = np.maximum(seen.y.max(), believed + _WORTHWHILE)
     if len(pending):
         # What is being tried is believed to come out as expected; so it attracts no twin.

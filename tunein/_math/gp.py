@@ -29,6 +29,7 @@ to the sum of the C(r_j), what both points lack adds a constant.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -49,6 +50,10 @@ _LEAST_LOG_NOISE = np.log(1e-6)
 # Added to the diagonal beside the noise, relative to the signal: repeated points stay factorable.
 _JITTER = 1e-8
 
+# Slopes of the log-posterior that need no further steps: a log-hyperparameter is known no better
+# than to some tenths.
+_FITTED = 0.01
+
 # Share of the signal variance that is a sum over coordinates.
 _ADDITIVE = 0.5
 
@@ -68,15 +73,17 @@ def squared_distances(x: Array, z: Array, kinds: Sequence[str], n_levels: Sequen
         Numbers of values. The g coordinates that have more than one are looked at.
     """
     free = _free(n_levels)
-    x, z = x[:, free], z[:, free]
-    a, b = _at_centre(x).T[:, :, None], _at_centre(z).T[:, None, :]
-    out = (a - b) ** 2
+    x, z = x[:, free].T, z[:, free].T
+    out = _at_centre(x)[:, :, None] - _at_centre(z)[:, None, :]
+    out *= out
     for i, j in enumerate(free.tolist()):
         if kinds[j] == "categorical":
-            lacks_a, lacks_b = np.isnan(x[:, i, None]), np.isnan(z[None, :, i])
-            out[i] = (a[i] != b[i]) & ~lacks_a & ~lacks_b
-            out[i][lacks_a != lacks_b] = (1 - 1 / n_levels[j]) / 2
-    return np.asarray(out)
+            out[i] = x[i, :, None] != z[i]
+            lacks_x, lacks_z = np.isnan(x[i]), np.isnan(z[i])
+            if lacks_x.any() or lacks_z.any():
+                out[i][lacks_x[:, None] != lacks_z] = (1 - 1 / n_levels[j]) / 2
+                out[i][np.ix_(lacks_x, lacks_z)] = 0
+    return out
 
 
 def _free(n_levels: Sequence[float]) -> NDArray[np.intp]:
@@ -167,7 +174,7 @@ class LogPosterior:
         precision, signal, noise = np.exp(-2 * theta[:g]), np.exp(theta[g]), np.exp(theta[g + 1])
         single = rational_quadratic(precision[:, None] * D)
         joint, slope = matern52(precision @ D)
-        k = (1 - _ADDITIVE) * joint + _ADDITIVE / g * single.sum(axis=0)
+        k = (1 - _ADDITIVE) * joint + _ADDITIVE / g * (np.ones(g) @ single)  # sooner than a sum
         K = np.zeros((len(y), len(y)))
         K.ravel()[self._pairs] = signal * k
         K.ravel()[:: len(y) + 1] = noise * self._weights + (1 + _JITTER) * signal
@@ -227,7 +234,7 @@ def fit(log_posterior: LogPosterior, start: Array | None = None) -> Array:
             jac=True,
             bounds=bounds,
             method="L-BFGS-B",
-            options={"maxiter": 50},
+            options={"maxiter": 50, "gtol": _FITTED},
         )
         if np.isfinite(found.fun) and found.fun < least:
             return np.asarray(found.x)
@@ -252,13 +259,10 @@ def draw(
     draws : ndarray of shape (n_draws, g + 2)
         Within the bounds.
     """
-    size, step = len(theta), 0.05
-    hessian = np.empty((size, size))
-    for i in range(size):
-        shift = np.zeros(size)
-        shift[i] = step
-        ahead, behind = log_posterior(theta + shift)[1], log_posterior(theta - shift)[1]
-        hessian[i] = (behind - ahead) / (2 * step)
+    size, step = len(theta), 0.01
+    here = log_posterior(theta)[1]
+    ahead = [log_posterior(theta + shift)[1] for shift in step * np.eye(size)]
+    hessian = (here - np.array(ahead)) / step
     curvature, directions = np.linalg.eigh((hessian + hessian.T) / 2)
     # Where the mode lies on a bound the curvature may be anything; half the prior's is the least.
     spread = log_posterior.prior.spread(log_posterior.g)[1].max()
@@ -288,6 +292,11 @@ class GaussianProcess:
         As in `squared_distances`.
     weights : ndarray of shape (n,) or None
         Noise variances of the observations relative to the common one; None for equal ones.
+
+    Attributes
+    ----------
+    fitted : ndarray of shape (n,) or (s, n)
+        Posterior mean at the observations.
     """
 
     def __init__(
@@ -307,12 +316,14 @@ class GaussianProcess:
         own = np.ones(len(x)) if weights is None else weights
         k = self._kernel(x)
         i = np.arange(len(x))
-        k[:, i, i] += np.exp(rows[:, g + 1, None]) * own + _JITTER * self._signal[:, None]
+        noise = np.exp(rows[:, g + 1, None]) * own + _JITTER * self._signal[:, None]
+        k[:, i, i] += noise
         L = np.linalg.cholesky(k)
         each = np.broadcast_to(y, (len(rows), len(x)))
         self._alpha = np.stack(
             [cho_solve((one, True), values) for one, values in zip(L, each, strict=True)]
         )
+        self.fitted = self._shaped(each - noise * self._alpha)
         # Inverted once: a product for all sets is worked out sooner than a solution for each.
         self._whiten = np.stack([dtrtri(one, lower=True)[0].T for one in L])
 
@@ -339,6 +350,13 @@ class GaussianProcess:
         k += joint
         k *= self._signal[:, None, None]
         return k
+
+    def likeliest(self) -> GaussianProcess:
+        """Return the posterior of the first set of hyperparameters, as one of several."""
+        one = copy.copy(self)
+        for name in ("theta", "fitted", "_precision", "_signal", "_alpha", "_whiten"):
+            setattr(one, name, getattr(self, name)[:1])
+        return one
 
     def _shaped(self, values: Array) -> Array:
         return values if self.theta.ndim == 2 else np.asarray(values[0])
@@ -379,15 +397,14 @@ class GaussianProcess:
 
         For few points: all coordinates at once, which `_kernel` avoids.
         """
-        D = squared_distances(x, self.x, self._kinds, self._n_levels)[:, None]
+        D = squared_distances(x, self.x, self._kinds, self._n_levels)
         own = np.searchsorted(_free(self._n_levels), columns)  # their layers of D
-        precision = self._precision.T[:, :, None, None]
-        r = precision * D
+        precision, signal = self._precision.T[:, :, None, None], self._signal[:, None, None]
+        r = precision * D[:, None]
         single = rational_quadratic(r)
         joint, by_joint = matern52(r.sum(axis=0))
-        signal = self._signal[:, None, None]
         k = (1 - _ADDITIVE) * joint + _ADDITIVE / len(D) * single.sum(axis=0)
         by_r = (1 - _ADDITIVE) * by_joint - _ADDITIVE / len(D) * 0.5 * single[own] ** 2
         # dr_j/dx_j = 2 (x_j - x_ij) / l_j^2
         gap = _at_centre(x[:, columns]).T[:, :, None] - self._centred[:, columns].T[:, None, :]
-        return signal * k, signal * by_r * precision[own] * 2 * gap[:, None]
+        return signal * k, (2 * signal * precision[own]) * by_r * gap[:, None]
