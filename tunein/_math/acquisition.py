@@ -136,7 +136,7 @@ class Posterior(Protocol):
     """What a surrogate believes, for s sets of hyperparameters."""
 
     def likeliest(self) -> Posterior:
-        """Return what it believes for the first set."""
+        """Return what it believes for the first set; itself if that is the only one."""
 
     def predict(self, x: Array) -> tuple[Array, Array]:
         """Return mean and standard deviation (s, m) at features x of shape (m, g)."""
@@ -152,7 +152,7 @@ class Acquisition(Protocol):
 
     @property
     def rough(self) -> Acquisition:
-        """About the same, and sooner."""
+        """About the same, but sooner; itself if there is no such thing."""
         return self
 
     def __call__(self, x: Array) -> Array:
@@ -182,9 +182,8 @@ class LogEI(Acquisition):
     @property
     def rough(self) -> Acquisition:
         """The same by the likeliest set of hyperparameters alone."""
-        if len(self._incumbent) == 1:
-            return self
-        return LogEI(self.gp.likeliest(), self._incumbent[0])
+        gp = self.gp.likeliest()
+        return self if gp is self.gp else LogEI(gp, self._incumbent[0])
 
     def __call__(self, x: Array) -> Array:
         """Return the value at features x of shape (m, g)."""
@@ -275,8 +274,9 @@ class Feasible(Acquisition):
 
     @property
     def rough(self) -> Acquisition:
-        """The same with the acquisition's rough one."""
-        return Feasible(self._acquisition.rough, self._gp, self._middle)
+        """The same of a rough acquisition, if there is one."""
+        rough = self._acquisition.rough
+        return self if rough is self._acquisition else Feasible(rough, self._gp, self._middle)
 
     def __call__(self, x: Array) -> Array:
         """Return the value at features x of shape (m, g)."""
@@ -322,8 +322,9 @@ class PerCost(Acquisition):
 
     @property
     def rough(self) -> Acquisition:
-        """The same with the acquisition's rough one."""
-        return PerCost(self._acquisition.rough, self._gp, self._exponent)
+        """The same of a rough acquisition, if there is one."""
+        rough = self._acquisition.rough
+        return self if rough is self._acquisition else PerCost(rough, self._gp, self._exponent)
 
     def __call__(self, x: Array) -> Array:
         """Return the value at features x of shape (m, g)."""

@@ -38,7 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve
 from scipy.linalg.lapack import dpotrf, dpotri, dpotrs, dtrtri
-from scipy.optimize import minimize
+from scipy.optimize import Bounds, minimize
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -232,7 +232,7 @@ def fit(log_posterior: LogPosterior, start: Array | None = None) -> Array:
             loss,
             np.clip(x0, *bounds.T),
             jac=True,
-            bounds=bounds,
+            bounds=Bounds(*bounds.T),
             method="L-BFGS-B",
             options={"maxiter": 50, "gtol": _FITTED},
         )
@@ -352,7 +352,9 @@ class GaussianProcess:
         return k
 
     def likeliest(self) -> GaussianProcess:
-        """Return the posterior of the first set of hyperparameters, as one of several."""
+        """Return the posterior of the first set of hyperparameters, itself if there is no other."""
+        if len(self._signal) == 1:
+            return self
         one = copy.copy(self)
         for name in ("theta", "fitted", "_precision", "_signal", "_alpha", "_whiten"):
             setattr(one, name, getattr(self, name)[:1])
