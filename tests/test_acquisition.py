@@ -332,3 +332,43 @@ def test_several_sets_of_hyperparameters_are_averaged():
     ]
     value = acquisition.LogEI(together, incumbents)
     np.testing.assert_allclose(value(new), np.log(np.mean(each, axis=0)), rtol=1e-9)
+
+
+def test_a_rough_acquisition_goes_by_the_likeliest_hyperparameters():
+    space = Space.parse(SPACES["mixed"])
+    model, _, _, units = model_of(space, 12, anything_goes)
+    thetas = model.theta + np.array([[0.0], [0.4], [-0.6]])
+    levels = [dimension.n_levels for dimension in space.dimensions]
+    y = np.sin(np.arange(12.0))
+    together = gp.GaussianProcess(model.x, y, thetas, space.kinds, levels)
+    alone = gp.GaussianProcess(model.x, y, thetas[:1], space.kinds, levels)
+    several = acquisition.LogEI(together, np.array([0.9, 1.0, 1.1]))
+    one = acquisition.LogEI(alone, np.array([0.9]))
+    assert one.rough is one
+    new = space.features(space.sample(rng(5), 20))
+    assert abs(several(new) - one(new)).max() > 1e-3
+    np.testing.assert_allclose(several.rough(new), one(new), rtol=1e-9)
+    for outer in (
+        lambda inner: acquisition.Feasible(inner, model, 0.1),
+        lambda inner: acquisition.PerCost(inner, model, 0.7),
+    ):
+        np.testing.assert_allclose(outer(several).rough(new), outer(one)(new), rtol=1e-9)
+        weighed = outer(one)
+        assert weighed.rough is weighed
+    for plain in (acquisition.Mean(together), acquisition.UpperBound(together, 1.0)):
+        assert plain.rough is plain
+
+
+def test_the_best_of_many_points_is_judged_by_all_hyperparameters():
+    space = Space.parse(SPACES["mixed"])
+    model, _, _, units = model_of(space, 12, anything_goes)
+    thetas = model.theta + np.array([[0.0], [0.4], [-0.6]])
+    levels = [dimension.n_levels for dimension in space.dimensions]
+    together = gp.GaussianProcess(model.x, np.sin(np.arange(12.0)), thetas, space.kinds, levels)
+    value = acquisition.LogEI(together, np.array([0.9, 1.0, 1.1]))
+    points = space.sample(rng(5), 200)
+    judged, values = acquisition._judged(value, space, points)
+    assert len(judged) == 40
+    np.testing.assert_allclose(values, value(space.features(judged)), rtol=1e-9)
+    assert values.max() == pytest.approx(value(space.features(points)).max())
+    assert len(acquisition._judged(value, space, points[:1])[0]) == 1

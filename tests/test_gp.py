@@ -361,3 +361,27 @@ def test_draws_do_not_hang_on_rounding():
         for values in (y, y * (1 + 1e-14))
     )
     np.testing.assert_allclose(here, there, atol=1e-6)
+
+
+def test_the_likeliest_of_several_posteriors_stands_alone():
+    x, new = points(15, missing=0.2), points(7, 1, missing=0.2)
+    thetas = PLAIN + np.array([[0.0], [0.3]])
+    y = np.random.default_rng(0).standard_normal((2, 15))
+    together = gp.GaussianProcess(x, y, thetas, KINDS, LEVELS)
+    first, columns = together.likeliest(), np.array([0, 1])
+    for mine, all_of_them in zip(
+        first.predict_gradient(new, columns), together.predict_gradient(new, columns), strict=True
+    ):
+        assert len(mine) == 1
+        np.testing.assert_allclose(mine, all_of_them[:1], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(first.predict(new), [part[:1] for part in together.predict(new)])
+    assert first.likeliest() is first
+    assert len(together.predict(new)[0]) == 2
+
+
+def test_what_is_fitted_is_what_is_predicted_where_something_was_observed():
+    x, weights = points(20, missing=0.1), np.linspace(0.3, 3, 20)
+    y, theta = np.sin(np.arange(20.0)), PLAIN + np.log([1, 1, 1, 1, 50])
+    model = gp.GaussianProcess(x, y, theta, KINDS, LEVELS, weights)
+    np.testing.assert_allclose(model.fitted, model.predict(x)[0], rtol=1e-9, atol=1e-12)
+    assert abs(model.fitted - y).max() > 0.01

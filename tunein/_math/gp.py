@@ -172,7 +172,9 @@ class LogPosterior:
         """Return the value, ``-inf`` where K cannot be factored, and its gradient at theta."""
         g, y, D = self.g, self._y, self._D
         precision, signal, noise = np.exp(-2 * theta[:g]), np.exp(theta[g]), np.exp(theta[g + 1])
-        single = rational_quadratic(precision[:, None] * D)
+        single = 0.5 * precision[:, None] * D  # in place from here on: it may be large
+        single += 1
+        np.reciprocal(single, out=single)
         joint, slope = matern52(precision @ D)
         k = (1 - _ADDITIVE) * joint + _ADDITIVE / g * (np.ones(g) @ single)  # sooner than a sum
         K = np.zeros((len(y), len(y)))
@@ -190,10 +192,13 @@ class LogPosterior:
         S_own = 0.5 * (a * a - np.diag(K_inv))
         # dr_j/d log l_j = -2 r_j, and r C(r)^2 / 2 = C(r) - C(r)^2
         by_joint = (1 - _ADDITIVE) * precision * (D @ (slope * S))
-        by_single = _ADDITIVE / g * ((single * single - single) @ S)
+        by_single = -(single @ S)
+        single *= single
+        by_single += single @ S
         by_signal = signal * (S @ k + (1 + _JITTER) * S_own.sum())
         by_noise = noise * (S_own @ self._weights)
-        gradient = np.append(-2 * signal * (by_joint + by_single), [by_signal, by_noise])
+        by_length = -2 * signal * (by_joint + _ADDITIVE / g * by_single)
+        gradient = np.append(by_length, [by_signal, by_noise])
         log_prior, slope_of_prior = self.log_prior(theta)
         return float(value + log_prior), gradient + slope_of_prior
 
