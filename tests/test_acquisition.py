@@ -316,6 +316,30 @@ def test_a_point_never_ends_lower_than_it_began():
     np.testing.assert_allclose(height, value(space.features(here)), rtol=1e-9)
 
 
+def test_climbs_and_sweeps_take_turns(monkeypatch):
+    space = Space.parse(SPACES["mixed"])
+    model, incumbent, best, _ = model_of(space, 12, anything_goes)
+    value, began = log_ei_of(model, incumbent), []
+
+    def watched(step):
+        def taken(*arguments):
+            points = next(a for a in arguments if isinstance(a, np.ndarray))
+            began.append(value(space.features(points)))
+            return step(*arguments)
+
+        return taken
+
+    for name in ("_climb", "_neighbours"):
+        monkeypatch.setattr(acquisition, name, watched(getattr(acquisition, name)))
+    found = acquisition.maximise(value, space, best, set(), rng())
+    # The sweep starts where the climb has ended, and the best of both goes on alone.
+    assert [len(heights) for heights in began] == [5, 5, 1, 1]
+    assert (began[1] >= began[0]).all()
+    assert (began[1] > began[0] + 1e-3).any()
+    assert began[2][0] >= began[1].max()
+    assert value(space.features(found[None]))[0] >= began[3][0] >= began[2][0]
+
+
 def test_several_sets_of_hyperparameters_are_averaged():
     space = Space.parse(SPACES["mixed"])
     model, _, _, units = model_of(space, 12, anything_goes)
@@ -336,7 +360,7 @@ def test_several_sets_of_hyperparameters_are_averaged():
 
 def test_a_rough_acquisition_goes_by_the_likeliest_hyperparameters():
     space = Space.parse(SPACES["mixed"])
-    model, _, _, units = model_of(space, 12, anything_goes)
+    model, _, _, _ = model_of(space, 12, anything_goes)
     thetas = model.theta + np.array([[0.0], [0.4], [-0.6]])
     levels = [dimension.n_levels for dimension in space.dimensions]
     y = np.sin(np.arange(12.0))
@@ -361,7 +385,7 @@ def test_a_rough_acquisition_goes_by_the_likeliest_hyperparameters():
 
 def test_the_best_of_many_points_is_judged_by_all_hyperparameters():
     space = Space.parse(SPACES["mixed"])
-    model, _, _, units = model_of(space, 12, anything_goes)
+    model, _, _, _ = model_of(space, 12, anything_goes)
     thetas = model.theta + np.array([[0.0], [0.4], [-0.6]])
     levels = [dimension.n_levels for dimension in space.dimensions]
     together = gp.GaussianProcess(model.x, np.sin(np.arange(12.0)), thetas, space.kinds, levels)
