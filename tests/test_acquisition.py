@@ -307,7 +307,7 @@ def test_a_point_never_ends_lower_than_it_began():
     height = value(space.features(here))
     before = height.copy()
     for owner, moves in (
-        acquisition._climb(value, space, here),
+        acquisition._climb(value, space, here, height),
         acquisition._neighbours(space, here, rng()),
     ):
         acquisition._take_better(here, height, owner, moves, value, space, set())

@@ -38,9 +38,9 @@ _JUDGED = 5
 _N_SCAN = 512
 _N_CLIMBS = (5, 1)
 
-# Where a step of a climb gains no more, relative to the heights, it is over: what is left is less
-# than what the model knows.
-_CLIMBED = 1e-4
+# A climb whose last step gained no more, in log, is over: what is left is less than what the model
+# knows.
+_CLIMBED = 1e-3
 
 # Widths of its cell by which the next value of a number may be reached, be that in a narrower one.
 _BEYOND = 0.6
@@ -375,8 +375,10 @@ def maximise(
         order = _ranking(values)[:n]
         points, values = points[order], values[order]
         before = values.max()
-        _take_better(points, values, *_climb(acquisition, cube, points), acquisition, cube, tried)
-        _take_better(points, values, *_neighbours(cube, points, rng), acquisition, cube, tried)
+        moves = _climb(acquisition, cube, points, values)
+        _take_better(points, values, *moves, acquisition, cube, tried)
+        moves = _neighbours(cube, points, rng)
+        _take_better(points, values, *moves, acquisition, cube, tried)
         if values.max() <= before + _RESOLUTION:
             break
     return np.asarray(points[_ranking(values)[0]])
@@ -475,10 +477,13 @@ def _around(best: Array, kinds: Sequence[str], rng: np.random.Generator) -> Arra
     return np.where(rng.random(base.shape) < chance, moved, base)
 
 
-def _climb(acquisition: Acquisition, cube: Cube, points: Array) -> tuple[NDArray[np.intp], Array]:
+def _climb(
+    acquisition: Acquisition, cube: Cube, points: Array, heights: Array
+) -> tuple[NDArray[np.intp], Array]:
     """Return which point each move is of, and the moves: up along continuous coordinates.
 
-    All points climb together, as one sum of as many variables: few calls with many points each.
+    All points, of these `heights`, climb together, as one sum of as many variables: few calls with
+    many points each.
     """
     columns = np.flatnonzero([kind == "continuous" for kind in cube.kinds])
     if not len(columns):
@@ -489,7 +494,9 @@ def _climb(acquisition: Acquisition, cube: Cube, points: Array) -> tuple[NDArray
     def loss(u: Array) -> tuple[float, Array]:
         x[:, columns] = np.where(absent, np.nan, u.reshape(absent.shape))
         height, gradient = acquisition.gradient(x, columns)
-        return -float(height.sum()), -np.where(absent, 0.0, gradient).ravel()
+        # What was gained, since the precision that is asked for is relative to it.
+        gain = height - heights
+        return -float(gain.sum()), -np.where(absent, 0.0, gradient).ravel()
 
     start = np.where(absent, 0.5, points[:, columns]).ravel()
     found: Any = minimize(
