@@ -307,13 +307,37 @@ def test_a_point_never_ends_lower_than_it_began():
     height = value(space.features(here))
     before = height.copy()
     for owner, moves in (
-        acquisition._climb(value, space, here),
+        acquisition._climb(value, space, here, height),
         acquisition._neighbours(space, here, rng()),
     ):
-        acquisition._take_better(here, height, owner, moves, value, space)
+        acquisition._take_better(here, height, owner, moves, value, space, set())
     assert (height >= before).all()
     assert (height > before).any()
     np.testing.assert_allclose(height, value(space.features(here)), rtol=1e-9)
+
+
+def test_climbs_and_sweeps_take_turns(monkeypatch):
+    space = Space.parse(SPACES["mixed"])
+    model, incumbent, best, _ = model_of(space, 12, anything_goes)
+    value, began = log_ei_of(model, incumbent), []
+
+    def watched(step):
+        def taken(*arguments):
+            points = next(a for a in arguments if isinstance(a, np.ndarray))
+            began.append(value(space.features(points)))
+            return step(*arguments)
+
+        return taken
+
+    for name in ("_climb", "_neighbours"):
+        monkeypatch.setattr(acquisition, name, watched(getattr(acquisition, name)))
+    found = acquisition.maximise(value, space, best, set(), rng())
+    # The sweep starts where the climb has ended, and the best of both goes on alone.
+    assert [len(heights) for heights in began] == [5, 5, 1, 1]
+    assert (began[1] >= began[0]).all()
+    assert (began[1] > began[0] + 1e-3).any()
+    assert began[2][0] >= began[1].max()
+    assert value(space.features(found[None]))[0] >= began[3][0] >= began[2][0]
 
 
 def test_several_sets_of_hyperparameters_are_averaged():
@@ -332,3 +356,43 @@ def test_several_sets_of_hyperparameters_are_averaged():
     ]
     value = acquisition.LogEI(together, incumbents)
     np.testing.assert_allclose(value(new), np.log(np.mean(each, axis=0)), rtol=1e-9)
+
+
+def test_a_rough_acquisition_goes_by_the_likeliest_hyperparameters():
+    space = Space.parse(SPACES["mixed"])
+    model, _, _, _ = model_of(space, 12, anything_goes)
+    thetas = model.theta + np.array([[0.0], [0.4], [-0.6]])
+    levels = [dimension.n_levels for dimension in space.dimensions]
+    y = np.sin(np.arange(12.0))
+    together = gp.GaussianProcess(model.x, y, thetas, space.kinds, levels)
+    alone = gp.GaussianProcess(model.x, y, thetas[:1], space.kinds, levels)
+    several = acquisition.LogEI(together, np.array([0.9, 1.0, 1.1]))
+    one = acquisition.LogEI(alone, np.array([0.9]))
+    assert one.rough is one
+    new = space.features(space.sample(rng(5), 20))
+    assert abs(several(new) - one(new)).max() > 1e-3
+    np.testing.assert_allclose(several.rough(new), one(new), rtol=1e-9)
+    for outer in (
+        lambda inner: acquisition.Feasible(inner, model, 0.1),
+        lambda inner: acquisition.PerCost(inner, model, 0.7),
+    ):
+        np.testing.assert_allclose(outer(several).rough(new), outer(one)(new), rtol=1e-9)
+        weighed = outer(one)
+        assert weighed.rough is weighed
+    for plain in (acquisition.Mean(together), acquisition.UpperBound(together, 1.0)):
+        assert plain.rough is plain
+
+
+def test_the_best_of_many_points_is_judged_by_all_hyperparameters():
+    space = Space.parse(SPACES["mixed"])
+    model, _, _, _ = model_of(space, 12, anything_goes)
+    thetas = model.theta + np.array([[0.0], [0.4], [-0.6]])
+    levels = [dimension.n_levels for dimension in space.dimensions]
+    together = gp.GaussianProcess(model.x, np.sin(np.arange(12.0)), thetas, space.kinds, levels)
+    value = acquisition.LogEI(together, np.array([0.9, 1.0, 1.1]))
+    points = space.sample(rng(5), 200)
+    judged, values = acquisition._judged(value, space, points)
+    assert len(judged) == 40
+    np.testing.assert_allclose(values, value(space.features(judged)), rtol=1e-9)
+    assert values.max() == pytest.approx(value(space.features(points)).max())
+    assert len(acquisition._judged(value, space, points[:1])[0]) == 1

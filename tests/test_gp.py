@@ -66,7 +66,7 @@ def test_distances_are_euclidean_whatever_is_missing():
 
 def test_the_kernel_falls_from_one_to_zero_without_a_warning():
     r2 = np.array([0.0, 1e-300, 1e-12, 0.1, 1.0, 1e2, 1e4, 1e8, 1e300])
-    k, dk = gp.matern52(r2), gp.matern52_slope(r2)
+    k, dk = gp.matern52(r2)
     assert k[0] == 1
     assert (np.diff(k) <= 0).all()
     assert k[-1] == 0
@@ -89,13 +89,14 @@ def test_the_prior_has_its_mode_where_it_says():
     prior = gp.Prior.of_dimension(2)
     mode = prior.mode(2)
     nothing = np.empty((2, 0, 0)), np.empty(0)
-    best, gradient = gp.log_posterior(mode, *nothing, prior)
+    log_prior = gp.LogPosterior(*nothing, prior).log_prior
+    best, gradient = log_prior(mode)
     np.testing.assert_allclose(gradient, 0, atol=1e-12)
     for j in range(4):
         for step in (-0.1, 0.1):
             moved = mode.copy()
             moved[j] += step
-            assert gp.log_posterior(moved, *nothing, prior)[0] < best
+            assert log_prior(moved)[0] < best
 
 
 # --------------------------------------------------------------------- evidence and fit
@@ -103,12 +104,11 @@ def test_the_prior_has_its_mode_where_it_says():
 
 def test_a_kernel_that_cannot_be_factored_has_no_evidence():
     D = np.array([[[0, 0, 9.0], [0, 0, 0], [9.0, 0, 0]]])  # violates the triangle inequality
-    value, gradient = gp.log_posterior(
-        np.array([-1.0, 3.0, np.log(1e-6)]), D, np.zeros(3), gp.Prior.of_dimension(1)
-    )
+    log_posterior = gp.LogPosterior(D, np.zeros(3), gp.Prior.of_dimension(1))
+    value, gradient = log_posterior(np.array([-1.0, 3.0, np.log(1e-6)]))
     assert value == -np.inf
     assert not gradient.any()
-    assert np.isfinite(gp.fit(D, np.zeros(3), gp.Prior.of_dimension(1))).all()
+    assert np.isfinite(gp.fit(log_posterior)).all()
 
 
 def test_fitting_improves_on_the_prior():
@@ -116,9 +116,8 @@ def test_fitting_improves_on_the_prior():
     y = np.sin(6 * x[:, 0]) + (x[:, 2] == 0.25)
     y = (y - y.mean()) / y.std()
     prior = gp.Prior.of_dimension(3)
-    theta = gp.fit(distances(x), y, prior)
-    at_mode = gp.log_posterior(prior.mode(3), distances(x), y, prior)[0]
-    assert gp.log_posterior(theta, distances(x), y, prior)[0] > at_mode + 1
+    log_posterior = gp.LogPosterior(distances(x), y, prior)
+    assert log_posterior(gp.fit(log_posterior))[0] > log_posterior(prior.mode(3))[0] + 1
 
 
 def test_fitting_finds_which_coordinates_matter_and_how_noisy_it_is():
@@ -128,9 +127,9 @@ def test_fitting_finds_which_coordinates_matter_and_how_noisy_it_is():
     signal = np.sin(7 * x[:, 0])
     signal = (signal - signal.mean()) / signal.std()
     prior = gp.Prior.of_dimension(2)
-    clean = gp.fit(D, signal, prior)
+    clean = gp.fit(gp.LogPosterior(D, signal, prior))
     assert clean[0] < clean[1] - 1
-    noisy = gp.fit(D, signal + 0.5 * rng.standard_normal(60), prior)
+    noisy = gp.fit(gp.LogPosterior(D, signal + 0.5 * rng.standard_normal(60), prior))
     assert np.exp(clean[3]) < 0.01 < 0.1 < np.exp(noisy[3])
 
 
@@ -140,13 +139,13 @@ def test_a_start_is_no_more_than_a_hint(start):
     y = np.sin(6 * x[:, 0])
     y = (y - y.mean()) / y.std()
     prior = gp.Prior.of_dimension(3)
-    best = gp.log_posterior(gp.fit(distances(x), y, prior), distances(x), y, prior)[0]
-    theta = gp.fit(distances(x), y, prior, start)
+    log_posterior = gp.LogPosterior(distances(x), y, prior)
+    best = log_posterior(gp.fit(log_posterior))[0]
+    theta = gp.fit(log_posterior, start)
     low, high = prior.bounds(3).T
     assert ((theta >= low) & (theta <= high)).all()
-    at_mode = gp.log_posterior(prior.mode(3), distances(x), y, prior)[0]
-    found = gp.log_posterior(theta, distances(x), y, prior)[0]
-    assert found > at_mode
+    found = log_posterior(theta)[0]
+    assert found > log_posterior(prior.mode(3))[0]
     assert found > best - 3
 
 
@@ -154,7 +153,7 @@ def test_fitting_changes_none_of_its_arguments():
     x, start = points(10), PLAIN.copy()
     D, y = distances(x), np.linspace(-1, 1, 10)
     kept = D.copy(), y.copy()
-    gp.fit(D, y, gp.Prior.of_dimension(3), start)
+    gp.fit(gp.LogPosterior(D, y, gp.Prior.of_dimension(3)), start)
     np.testing.assert_array_equal(D, kept[0])
     np.testing.assert_array_equal(y, kept[1])
     np.testing.assert_array_equal(start, PLAIN)
@@ -165,7 +164,7 @@ def test_fitting_changes_none_of_its_arguments():
 def test_few_constant_and_repeated_observations_are_fitted(y, same_place):
     x = np.repeat(points(1), len(y), axis=0) if same_place else points(len(y))
     y = np.array(y, dtype=float)
-    theta = gp.fit(distances(x), y, gp.Prior.of_dimension(3))
+    theta = gp.fit(gp.LogPosterior(distances(x), y, gp.Prior.of_dimension(3)))
     mean, sd = gp.GaussianProcess(x, y, theta, KINDS, LEVELS).predict(points(30, 1, missing=0.2))
     assert np.isfinite(theta).all()
     assert np.isfinite(mean).all()
@@ -182,7 +181,7 @@ def test_three_hundred_repeated_observations_of_a_strong_signal_are_factored():
     mean, sd = model.predict(x[::100])
     assert np.isfinite(mean).all()
     assert (sd > 0).all()
-    value, gradient = gp.log_posterior(theta, distances(x), y, gp.Prior.of_dimension(3))
+    value, gradient = gp.LogPosterior(distances(x), y, gp.Prior.of_dimension(3))(theta)
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
 
@@ -293,16 +292,17 @@ def test_draws_surround_the_mode_and_keep_the_bounds():
     x, rng = points(30), np.random.default_rng(0)
     D, y = distances(x), np.sin(6 * x[:, 0])
     prior = gp.Prior.of_dimension(3)
-    mode = gp.fit(D, y, prior)
-    draws = gp.draw(mode, D, y, prior, None, rng, 400)
+    log_posterior = gp.LogPosterior(D, y, prior)
+    mode = gp.fit(log_posterior)
+    draws = gp.draw(mode, log_posterior, rng, 400)
     low, high = prior.bounds(3).T
     assert draws.shape == (400, 5)
     assert ((draws >= low) & (draws <= high)).all()
     # What matters is known better than what does not.
     spread = draws.std(axis=0)
     assert spread[0] < 0.5 * spread[1]
-    worse = [gp.log_posterior(theta, D, y, prior)[0] for theta in draws[:50]]
-    assert max(worse) <= gp.log_posterior(mode, D, y, prior)[0] + 1e-6
+    worse = [log_posterior(theta)[0] for theta in draws[:50]]
+    assert max(worse) <= log_posterior(mode)[0] + 1e-6
 
 
 def test_the_gradient_is_finite_where_a_point_was_observed():
@@ -357,7 +357,31 @@ def test_draws_do_not_hang_on_rounding():
     prior = gp.Prior.of_dimension(4)
     theta = prior.mode(4)
     here, there = (
-        gp.draw(theta, D, values, prior, None, np.random.default_rng(1), 5)
+        gp.draw(theta, gp.LogPosterior(D, values, prior), np.random.default_rng(1), 5)
         for values in (y, y * (1 + 1e-14))
     )
     np.testing.assert_allclose(here, there, atol=1e-6)
+
+
+def test_the_likeliest_of_several_posteriors_stands_alone():
+    x, new = points(15, missing=0.2), points(7, 1, missing=0.2)
+    thetas = PLAIN + np.array([[0.0], [0.3]])
+    y = np.random.default_rng(0).standard_normal((2, 15))
+    together = gp.GaussianProcess(x, y, thetas, KINDS, LEVELS)
+    first, columns = together.likeliest(), np.array([0, 1])
+    for mine, all_of_them in zip(
+        first.predict_gradient(new, columns), together.predict_gradient(new, columns), strict=True
+    ):
+        assert len(mine) == 1
+        np.testing.assert_allclose(mine, all_of_them[:1], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(first.predict(new), [part[:1] for part in together.predict(new)])
+    assert first.likeliest() is first
+    assert len(together.predict(new)[0]) == 2
+
+
+def test_what_is_fitted_is_what_is_predicted_where_something_was_observed():
+    x, weights = points(20, missing=0.1), np.linspace(0.3, 3, 20)
+    y, theta = np.sin(np.arange(20.0)), PLAIN + np.log([1, 1, 1, 1, 50])
+    model = gp.GaussianProcess(x, y, theta, KINDS, LEVELS, weights)
+    np.testing.assert_allclose(model.fitted, model.predict(x)[0], rtol=1e-9, atol=1e-12)
+    assert abs(model.fitted - y).max() > 0.01

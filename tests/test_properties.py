@@ -465,7 +465,7 @@ def test_a_gaussian_process_is_fitted_to_any_few_points(data, scale):
         y = _standardise(scores)
     n_levels = [3.0] * len(columns)
     D = gp.squared_distances(x, x, columns, n_levels)
-    theta = gp.fit(D, y, gp.Prior.of_dimension(len(columns)))
+    theta = gp.fit(gp.LogPosterior(D, y, gp.Prior.of_dimension(len(columns))))
     bounds = gp.Prior.of_dimension(len(columns)).bounds(len(columns))
     assert ((theta >= bounds[:, 0]) & (theta <= bounds[:, 1])).all()
     model = gp.GaussianProcess(x, y, theta, columns, n_levels)

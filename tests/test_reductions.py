@@ -89,7 +89,7 @@ def test_evidence_is_that_of_scikit_learn():
     kernel = kernel_of_scikit_learn([0.4, 0.7, 1.3], 1.7)
     alpha = 0.01 + gp._JITTER * 1.7
     truth = GaussianProcessRegressor(kernel, alpha=alpha, optimizer=None).fit(x, y)
-    value, _ = gp.log_posterior(theta, D, y, prior)
+    value, _ = gp.LogPosterior(D, y, prior)(theta)
     assert value - log_prior == pytest.approx(truth.log_marginal_likelihood_value_, rel=1e-10)
 
 
@@ -101,11 +101,12 @@ def test_gradient_of_the_evidence_is_that_of_finite_differences(seed):
     prior = gp.Prior.of_dimension(4)
     theta = rng.uniform(-1.5, 1, size=6)
     weights = rng.uniform(0.3, 3, size=20)
+    log_posterior = gp.LogPosterior(D, y, prior, weights)
 
     def at(j, t):
-        return gp.log_posterior(_with(theta, j, t), D, y, prior, weights)[0]
+        return log_posterior(_with(theta, j, t))[0]
 
-    _, gradient = gp.log_posterior(theta, D, y, prior, weights)
+    _, gradient = log_posterior(theta)
     numeric = [central_difference(lambda t, j=j: at(j, t), t) for j, t in enumerate(theta)]
     np.testing.assert_allclose(gradient, numeric, rtol=1e-6, atol=1e-7)
 
@@ -199,8 +200,8 @@ def test_fit_finds_what_a_fine_grid_finds():
     x, y = observations(40, 1)
     y = (y - y.mean()) / y.std()
     D = gp.squared_distances(x, x, ["continuous"], [np.inf])
-    prior = gp.Prior.of_dimension(1)
-    theta = gp.fit(D, y, prior)
+    log_posterior = gp.LogPosterior(D, y, gp.Prior.of_dimension(1))
+    theta = gp.fit(log_posterior)
     grid = np.stack(
         np.meshgrid(
             theta[0] + np.linspace(-1.5, 1.5, 25),
@@ -209,8 +210,8 @@ def test_fit_finds_what_a_fine_grid_finds():
         ),
         axis=-1,
     ).reshape(-1, 3)
-    values = [gp.log_posterior(t, D, y, prior)[0] for t in grid]
-    assert gp.log_posterior(theta, D, y, prior)[0] >= max(values) - 1e-6
+    values = [log_posterior(t)[0] for t in grid]
+    assert log_posterior(theta)[0] >= max(values) - 1e-6
 
 
 # --------------------------------------------------------------------- acquisition

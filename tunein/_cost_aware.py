@@ -131,7 +131,8 @@ def per_second(
     if last is None or len(known.units) >= _GROWTH * last["n"]:
         D = gaussian.squared_distances(x, x, space.kinds, space.n_levels)
         start = None if last is None else np.array(last["theta"])
-        theta = gaussian.fit(D, y, gaussian.Prior.of_dimension(len(D)), start)
+        prior = gaussian.Prior.of_dimension(len(D))
+        theta = gaussian.fit(gaussian.LogPosterior(D, y, prior), start)
         last = {"theta": theta.tolist(), "n": len(known.units)}
     gp = gaussian.GaussianProcess(x, y, np.array(last["theta"]), space.kinds, space.n_levels)
     return PerCost(acquisition, gp, power * spread), {**note, "seconds": last}

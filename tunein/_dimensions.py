@@ -227,7 +227,7 @@ class Dimension(ABC):
         raise NotImplementedError(f"{type(self).__name__} has no cells.")
 
     def features(self, u: Array) -> Array:
-        """Return where a distance-based model should see the points `u`, in [0, 1]."""
+        """Return where a distance-based model should see the points `u`, in [0, 1]; NaN as NaN."""
         return u
 
     def slope(self, u: float) -> float:
@@ -460,7 +460,9 @@ class Levels(Dimension):
         return self.points(self.level(u))
 
     def features(self, u: Array) -> Array:
-        return u if self._places is None else self._places[self.level(u)]
+        if self._places is None:
+            return u
+        return np.where(np.isnan(u), np.nan, self._places[self.level(u)])
 
     def slope(self, u: float) -> float:
         if self._places is None:

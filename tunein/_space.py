@@ -304,8 +304,7 @@ class Space:
     def features(self, units: Array) -> Array:
         """Return where a distance-based model should see snapped points; NaN where absent."""
         columns = [
-            np.where(np.isnan(u), np.nan, dimension.features(np.where(np.isnan(u), 0.5, u)))
-            for dimension, u in zip(self.dimensions, units.T, strict=True)
+            dimension.features(u) for dimension, u in zip(self.dimensions, units.T, strict=True)
         ]
         return np.stack(columns, axis=1) if columns else units
 

@@ -141,9 +141,10 @@ def _believe(
     D = _distances(space, units)
     start = None if note is None else np.array(note["theta"][0])
     prior = gaussian.Prior.of_dimension(len(D))
-    rows = gaussian.fit(D, seen.y, prior, start, seen.weights)[None]
+    log_posterior = gaussian.LogPosterior(D, seen.y, prior, seen.weights)
+    rows = gaussian.fit(log_posterior, start)[None]
     if len(units) <= _N_INTEGRATED and len(D) <= _MAX_INTEGRATED_DIMENSIONS:
-        draws = gaussian.draw(rows[0], D, seen.y, prior, seen.weights, rng, _N_MODELS - 1)
+        draws = gaussian.draw(rows[0], log_posterior, rng, _N_MODELS - 1)
         rows = np.concatenate([rows, draws])
     return {"theta": rows.tolist(), "n": n}
 
@@ -170,7 +171,7 @@ def _improvement(
     model = _posterior(space, units, seen.y, theta, seen.weights)
     # The best score seen is what `best_index_` will go by. Where scores are noisy it lies far above
     # what is believed, and any greater one counts; elsewhere the improvement must be worth it.
-    believed = model.predict(model.x)[0].max(axis=1)
+    believed = model.fitted.max(axis=1)
     incumbent = np.maximum(seen.y.max(), believed + _WORTHWHILE)
     if len(pending):
         # What is being tried is believed to come out as expected; so it attracts no twin.
@@ -201,7 +202,7 @@ def _success(
     if theta is None:
         D = _distances(space, units)
         prior = gaussian.Prior.of_dimension(len(D), most_noise=_MOST_LABEL_NOISE)
-        theta = gaussian.fit(D, y, prior)
+        theta = gaussian.fit(gaussian.LogPosterior(D, y, prior))
     return _posterior(space, units, y, theta), middle
 
 

@@ -30,10 +30,17 @@ _LOG_SQRT_2PI = 0.5 * np.log(2 * np.pi)
 # that are as good, and another machine might decide otherwise.
 _RESOLUTION = 1e-6
 
-# Points scanned, of which so many are climbed from, all at once.
+# Of many points, one in so many, those best by the likeliest set of hyperparameters, are judged by
+# all sets.
+_JUDGED = 5
+
+# Points scanned, of which the best are climbed from, all at once; and of these the best once more.
 _N_SCAN = 512
-_N_CLIMBS = 5
-_ROUNDS = 2
+_N_CLIMBS = (5, 1)
+
+# A climb whose last step gained no more, in log, is over: what is left is less than what the model
+# knows.
+_CLIMBED = 1e-3
 
 # Widths of its cell by which the next value of a number may be reached, be that in a narrower one.
 _BEYOND = 0.6
@@ -128,6 +135,9 @@ def log_ei_gradient(
 class Posterior(Protocol):
     """What a surrogate believes, for s sets of hyperparameters."""
 
+    def likeliest(self) -> Posterior:
+        """Return what it believes for the first set; itself if that is the only one."""
+
     def predict(self, x: Array) -> tuple[Array, Array]:
         """Return mean and standard deviation (s, m) at features x of shape (m, g)."""
 
@@ -140,6 +150,11 @@ class Posterior(Protocol):
 class Acquisition(Protocol):
     """What is maximised."""
 
+    @property
+    def rough(self) -> Acquisition:
+        """About the same, but sooner; itself if there is no such thing."""
+        return self
+
     def __call__(self, x: Array) -> Array:
         """Return the value at features x of shape (m, g)."""
 
@@ -147,7 +162,7 @@ class Acquisition(Protocol):
         """Return values (m,) and gradients (m, c) in the numeric `columns` at features x (m, g)."""
 
 
-class LogEI:
+class LogEI(Acquisition):
     """The log of expected improvement, the expectation over hyperparameters as well.
 
     That one believes in several sets of hyperparameters is what integrates them out (Snoek,
@@ -164,6 +179,12 @@ class LogEI:
     def __init__(self, gp: Posterior, incumbent: Array) -> None:
         self.gp, self._incumbent = gp, incumbent[:, None]
 
+    @property
+    def rough(self) -> Acquisition:
+        """The same by the likeliest set of hyperparameters alone."""
+        gp = self.gp.likeliest()
+        return self if gp is self.gp else LogEI(gp, self._incumbent[0])
+
     def __call__(self, x: Array) -> Array:
         """Return the value at features x of shape (m, g)."""
         return _log_mean(log_ei(*self.gp.predict(x), self._incumbent))
@@ -176,7 +197,7 @@ class LogEI:
         return total, np.einsum("sm,smc->mc", shares, slopes)
 
 
-class Mean:
+class Mean(Acquisition):
     """What is expected of a point, the mean over hyperparameters.
 
     Parameters
@@ -198,7 +219,7 @@ class Mean:
         return np.asarray(mean.mean(axis=0)), np.asarray(slope.mean(axis=0))
 
 
-class UpperBound:
+class UpperBound(Acquisition):
     """What a point is worth at most, with confidence; the mean over hyperparameters.
 
     Parameters
@@ -229,7 +250,7 @@ def _log_mean(logs: Array) -> Array:
     return np.asarray(top + np.log(np.exp(logs - top).mean(axis=0)))
 
 
-class Feasible:
+class Feasible(Acquisition):
     """An acquisition where fits may fail: the log probability that one succeeds is added.
 
     Gardner, Kusner, Xu, Weinberger & Cunningham 2014, "Bayesian optimization with inequality
@@ -250,6 +271,12 @@ class Feasible:
     def __init__(self, acquisition: Acquisition, gp: GaussianProcess, middle: float) -> None:
         self._acquisition, self._gp, self._middle = acquisition, gp, middle
         self._noise = float(np.exp(gp.theta[-1]))
+
+    @property
+    def rough(self) -> Acquisition:
+        """The same of a rough acquisition, if there is one."""
+        rough = self._acquisition.rough
+        return self if rough is self._acquisition else Feasible(rough, self._gp, self._middle)
 
     def __call__(self, x: Array) -> Array:
         """Return the value at features x of shape (m, g)."""
@@ -274,7 +301,7 @@ class Feasible:
         return np.asarray(log_p + _RELUCTANCE * np.minimum(log_p - _LOG_HALF, 0))
 
 
-class PerCost:
+class PerCost(Acquisition):
     """An acquisition per cost: a multiple of the logarithm that is expected of it is taken away.
 
     Of EI / cost^a the logarithm is log EI - a log cost (Lee, Perrone, Archambeau & Seeger 2020,
@@ -292,6 +319,12 @@ class PerCost:
 
     def __init__(self, acquisition: Acquisition, gp: GaussianProcess, exponent: float) -> None:
         self._acquisition, self._gp, self._exponent = acquisition, gp, exponent
+
+    @property
+    def rough(self) -> Acquisition:
+        """The same of a rough acquisition, if there is one."""
+        rough = self._acquisition.rough
+        return self if rough is self._acquisition else PerCost(rough, self._gp, self._exponent)
 
     def __call__(self, x: Array) -> Array:
         """Return the value at features x of shape (m, g)."""
@@ -337,17 +370,18 @@ def maximise(
     points = points[_fresh(cube, points, tried)]
     if not len(points):
         points = cube.untried(rng, _N_SCAN, tried)
-    values = acquisition(cube.features(points))
-    order = _ranking(values)[:_N_CLIMBS]
-    here, height = points[order], values[order]
-    for _ in range(_ROUNDS):
-        before = height.max()
-        for owner, moves in (_climb(acquisition, cube, here), _neighbours(cube, here, rng)):
-            fresh = _fresh(cube, moves, tried)
-            _take_better(here, height, owner[fresh], moves[fresh], acquisition, cube)
-        if height.max() <= before + _RESOLUTION:
+    points, values = _judged(acquisition, cube, points)
+    for n in _N_CLIMBS:
+        order = _ranking(values)[:n]
+        points, values = points[order], values[order]
+        before = values.max()
+        moves = _climb(acquisition, cube, points, values)
+        _take_better(points, values, *moves, acquisition, cube, tried)
+        moves = _neighbours(cube, points, rng)
+        _take_better(points, values, *moves, acquisition, cube, tried)
+        if values.max() <= before + _RESOLUTION:
             break
-    return np.asarray(here[_ranking(height)[0]])
+    return np.asarray(points[_ranking(values)[0]])
 
 
 def nearby(
@@ -388,7 +422,17 @@ def nearby(
     points = points[_fresh(cube, points, tried)]
     if not len(points):
         return points
-    return points[_ranking(acquisition(cube.features(points)))[:1]]
+    points, values = _judged(acquisition, cube, points)
+    return points[_ranking(values)[:1]]
+
+
+def _judged(acquisition: Acquisition, cube: Cube, points: Array) -> tuple[Array, Array]:
+    """Return those of many points among which the best is, and their acquisition."""
+    rough = acquisition.rough
+    if rough is not acquisition:
+        order = _ranking(rough(cube.features(points)))
+        points = points[order[: -(-len(order) // _JUDGED)]]
+    return points, acquisition(cube.features(points))
 
 
 def _ranking(values: Array) -> NDArray[np.intp]:
@@ -403,10 +447,13 @@ def _take_better(
     moves: Array,
     acquisition: Acquisition,
     cube: Cube,
+    tried: Collection[bytes],
 ) -> None:
     """Move each point `here`, of this `height`, to the best of its own moves that is higher."""
-    if not len(moves):
+    fresh = _fresh(cube, moves, tried)
+    if not len(fresh):
         return
+    owner, moves = owner[fresh], moves[fresh]
     heights = acquisition(cube.features(moves))
     for i in _ranking(heights):
         if heights[i] > height[owner[i]] + _RESOLUTION:
@@ -430,10 +477,13 @@ def _around(best: Array, kinds: Sequence[str], rng: np.random.Generator) -> Arra
     return np.where(rng.random(base.shape) < chance, moved, base)
 
 
-def _climb(acquisition: Acquisition, cube: Cube, points: Array) -> tuple[NDArray[np.intp], Array]:
+def _climb(
+    acquisition: Acquisition, cube: Cube, points: Array, heights: Array
+) -> tuple[NDArray[np.intp], Array]:
     """Return which point each move is of, and the moves: up along continuous coordinates.
 
-    All points climb together, as one sum of as many variables: few calls with many points each.
+    All points, of these `heights`, climb together, as one sum of as many variables: few calls with
+    many points each.
     """
     columns = np.flatnonzero([kind == "continuous" for kind in cube.kinds])
     if not len(columns):
@@ -444,12 +494,14 @@ def _climb(acquisition: Acquisition, cube: Cube, points: Array) -> tuple[NDArray
     def loss(u: Array) -> tuple[float, Array]:
         x[:, columns] = np.where(absent, np.nan, u.reshape(absent.shape))
         height, gradient = acquisition.gradient(x, columns)
-        return -float(height.sum()), -np.where(absent, 0.0, gradient).ravel()
+        # What was gained, since the precision that is asked for is relative to it.
+        gain = height - heights
+        return -float(gain.sum()), -np.where(absent, 0.0, gradient).ravel()
 
     start = np.where(absent, 0.5, points[:, columns]).ravel()
     found: Any = minimize(
         loss, start, jac=True, bounds=[(0.0, 1.0)] * len(start), method="L-BFGS-B",
-        options={"maxiter": 20, "maxfun": 30},
+        options={"maxiter": 20, "maxfun": 30, "ftol": _CLIMBED},
     )  # fmt: skip
     climbed = points.copy()
     climbed[:, columns] = np.where(absent, np.nan, found.x.reshape(absent.shape))

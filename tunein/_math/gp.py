@@ -29,15 +29,16 @@ to the sum of the C(r_j), what both points lack adds a constant.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, cholesky
-from scipy.linalg.lapack import dpotrf, dpotri, dpotrs, dtrtrs
-from scipy.optimize import minimize
+from scipy.linalg import cho_solve
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs, dtrtri
+from scipy.optimize import Bounds, minimize
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -48,6 +49,10 @@ _LEAST_LOG_NOISE = np.log(1e-6)
 
 # Added to the diagonal beside the noise, relative to the signal: repeated points stay factorable.
 _JITTER = 1e-8
+
+# Slopes of the log-posterior that need no further steps: a log-hyperparameter is known no better
+# than to some tenths.
+_FITTED = 0.01
 
 # Share of the signal variance that is a sum over coordinates.
 _ADDITIVE = 0.5
@@ -68,15 +73,17 @@ def squared_distances(x: Array, z: Array, kinds: Sequence[str], n_levels: Sequen
         Numbers of values. The g coordinates that have more than one are looked at.
     """
     free = _free(n_levels)
-    x, z = x[:, free], z[:, free]
-    a, b = _at_centre(x).T[:, :, None], _at_centre(z).T[:, None, :]
-    out = (a - b) ** 2
+    x, z = x[:, free].T, z[:, free].T
+    out = _at_centre(x)[:, :, None] - _at_centre(z)[:, None, :]
+    out *= out
     for i, j in enumerate(free.tolist()):
         if kinds[j] == "categorical":
-            lacks_a, lacks_b = np.isnan(x[:, i, None]), np.isnan(z[None, :, i])
-            out[i] = (a[i] != b[i]) & ~lacks_a & ~lacks_b
-            out[i][lacks_a != lacks_b] = (1 - 1 / n_levels[j]) / 2
-    return np.asarray(out)
+            out[i] = x[i, :, None] != z[i]
+            lacks_x, lacks_z = np.isnan(x[i]), np.isnan(z[i])
+            if lacks_x.any() or lacks_z.any():
+                out[i][lacks_x[:, None] != lacks_z] = (1 - 1 / n_levels[j]) / 2
+                out[i][np.ix_(lacks_x, lacks_z)] = 0
+    return out
 
 
 def _free(n_levels: Sequence[float]) -> NDArray[np.intp]:
@@ -89,26 +96,17 @@ def _at_centre(x: Array) -> Array:
     return np.where(np.isnan(x), 0.5, x)
 
 
-def matern52(r: Array) -> Array:
-    """Return M(r)."""
+def matern52(r: Array) -> tuple[Array, Array]:
+    """Return M(r) and dM/dr."""
     q = np.sqrt(5 * r)
-    return np.asarray((1 + q + q * q / 3) * np.exp(-q))
-
-
-def matern52_slope(r: Array) -> Array:
-    """Return dM/dr."""
-    q = np.sqrt(5 * r)
-    return np.asarray(-5 / 6 * (1 + q) * np.exp(-q))
+    e = np.exp(-q)
+    tail = (1 + q) * e
+    return tail + 5 / 3 * r * e, -5 / 6 * tail
 
 
 def rational_quadratic(r: Array) -> Array:
     """Return C(r)."""
     return np.asarray(1 / (1 + 0.5 * r))
-
-
-def rational_quadratic_slope(r: Array) -> Array:
-    """Return dC/dr."""
-    return np.asarray(-0.5 * rational_quadratic(r) ** 2)
 
 
 @dataclass(frozen=True)
@@ -148,67 +146,8 @@ class Prior:
         return np.array([_LOG_LENGTHSCALE] * g + [_LOG_SIGNAL, noise])
 
 
-def log_posterior(
-    theta: Array, D: Array, y: Array, prior: Prior, weights: Array | None = None
-) -> tuple[float, Array]:
-    """Return log-evidence plus log-prior, and its gradient, at log-hyperparameters theta.
-
-    Parameters
-    ----------
-    theta : ndarray of shape (g + 2,)
-        Logs of lengthscales, signal variance, noise variance.
-    D : ndarray of shape (g, n, n)
-    y : ndarray of shape (n,)
-    prior : Prior
-    weights : ndarray of shape (n,) or None
-        Relative noise variances; None for equal ones.
-
-    Returns
-    -------
-    value : float
-        ``-inf`` where K cannot be factored.
-    gradient : ndarray of shape (g + 2,)
-    """
-    g, n = len(D), len(y)
-    precision, signal, noise = np.exp(-2 * theta[:g]), np.exp(theta[g]), np.exp(theta[g + 1])
-    r = (precision @ D.reshape(g, -1)).reshape(n, n)
-    # Coordinate by coordinate: all at once would take g times the memory, and longer.
-    single = np.zeros((n, n))
-    for p, d in zip(precision, D, strict=True):
-        single += rational_quadratic(p * d)
-    k = (1 - _ADDITIVE) * matern52(r) + _ADDITIVE / g * single
-    weights = np.ones(n) if weights is None else weights
-    K = signal * k
-    K[np.diag_indices(n)] += noise * weights + _JITTER * signal
-    L, failed = dpotrf(K, lower=True)
-    if failed:
-        return -np.inf, np.zeros_like(theta)
-    K_inv, _ = dpotri(L, lower=True)
-    K_inv = np.tril(K_inv) + np.tril(K_inv, -1).T
-    a = K_inv @ y
-    value = -0.5 * y @ a - np.log(np.diag(L)).sum() - 0.5 * n * np.log(2 * np.pi)
-    S = 0.5 * (np.outer(a, a) - K_inv)  # d log p / d K
-    gradient = np.empty_like(theta)
-    # dr_j/d log l_j = -2 r_j
-    by_joint = D.reshape(g, -1) @ ((1 - _ADDITIVE) * matern52_slope(r) * S).ravel()
-    for j, (p, d) in enumerate(zip(precision, D, strict=True)):
-        by_single = np.vdot(rational_quadratic_slope(p * d) * d, S)
-        gradient[j] = -2 * signal * p * (by_joint[j] + _ADDITIVE / g * by_single)
-    gradient[g] = signal * (np.sum(S * k) + _JITTER * np.trace(S))
-    gradient[g + 1] = noise * (np.diag(S) @ weights)
-    # A log-normal density of exp(theta): -theta - (theta - mean)^2 / (2 sd^2).
-    mean, sd = prior.spread(g)
-    value += np.sum(-theta - 0.5 * ((theta - mean) / sd) ** 2)
-    gradient += -1 - (theta - mean) / sd**2
-    return float(value), gradient
-
-
-def fit(
-    D: Array, y: Array, prior: Prior, start: Array | None = None, weights: Array | None = None
-) -> Array:
-    """Return the log-hyperparameters of highest posterior density found from `start`.
-
-    If `start` leads nowhere, the prior's mode is tried, and is the answer if that fails too.
+class LogPosterior:
+    """Log-evidence plus log-prior of log-hyperparameters.
 
     Parameters
     ----------
@@ -216,32 +155,91 @@ def fit(
     y : ndarray of shape (n,)
         Standardised.
     prior : Prior
+    weights : ndarray of shape (n,) or None
+        Relative noise variances; None for equal ones.
+    """
+
+    def __init__(self, D: Array, y: Array, prior: Prior, weights: Array | None = None) -> None:
+        self.g, n = len(D), len(y)
+        self.prior, self.bounds = prior, prior.bounds(self.g)
+        self._mean, self._sd = prior.spread(self.g)
+        self._y, self._weights = y, np.ones(n) if weights is None else weights
+        # Of a symmetric matrix, what is above the diagonal: half of the work.
+        self._pairs = np.flatnonzero(np.tri(n, k=-1).T)
+        self._D = D.reshape(self.g, -1)[:, self._pairs]
+
+    def __call__(self, theta: Array) -> tuple[float, Array]:
+        """Return the value, ``-inf`` where K cannot be factored, and its gradient at theta."""
+        g, y, D = self.g, self._y, self._D
+        precision, signal, noise = np.exp(-2 * theta[:g]), np.exp(theta[g]), np.exp(theta[g + 1])
+        single = 0.5 * precision[:, None] * D  # in place from here on: it may be large
+        single += 1
+        np.reciprocal(single, out=single)
+        joint, slope = matern52(precision @ D)
+        k = (1 - _ADDITIVE) * joint + _ADDITIVE / g * (np.ones(g) @ single)  # sooner than a sum
+        K = np.zeros((len(y), len(y)))
+        K.ravel()[self._pairs] = signal * k
+        K.ravel()[:: len(y) + 1] = noise * self._weights + (1 + _JITTER) * signal
+        # LAPACK counts along columns, so to it these are the lower halves, and it works in place.
+        L, failed = dpotrf(K.T, lower=True, clean=False, overwrite_a=True)
+        if failed:
+            return -np.inf, np.zeros_like(theta)
+        a, _ = dpotrs(L, y, lower=True)
+        value = -0.5 * y @ a - np.log(np.diag(L)).sum() - 0.5 * len(y) * np.log(2 * np.pi)
+        K_inv, _ = dpotri(L, lower=True, overwrite_c=True)
+        # d log p / d K: that of a pair, which stands there twice, and of the diagonal.
+        S = np.outer(a, a).ravel()[self._pairs] - K_inv.T.ravel()[self._pairs]
+        S_own = 0.5 * (a * a - np.diag(K_inv))
+        # dr_j/d log l_j = -2 r_j, and r C(r)^2 / 2 = C(r) - C(r)^2
+        by_joint = (1 - _ADDITIVE) * precision * (D @ (slope * S))
+        by_single = -(single @ S)
+        single *= single
+        by_single += single @ S
+        by_signal = signal * (S @ k + (1 + _JITTER) * S_own.sum())
+        by_noise = noise * (S_own @ self._weights)
+        by_length = -2 * signal * (by_joint + _ADDITIVE / g * by_single)
+        gradient = np.append(by_length, [by_signal, by_noise])
+        log_prior, slope_of_prior = self.log_prior(theta)
+        return float(value + log_prior), gradient + slope_of_prior
+
+    def log_prior(self, theta: Array) -> tuple[float, Array]:
+        """Return the log-prior, and its gradient, at theta."""
+        # A log-normal density of exp(theta): -theta - (theta - mean)^2 / (2 sd^2).
+        off = (theta - self._mean) / self._sd
+        return -float(theta.sum() + 0.5 * off @ off), -1 - off / self._sd
+
+
+def fit(log_posterior: LogPosterior, start: Array | None = None) -> Array:
+    """Return the log-hyperparameters of highest posterior density found from `start`.
+
+    If `start` leads nowhere, the prior's mode is tried, and is the answer if that fails too.
+
+    Parameters
+    ----------
+    log_posterior : LogPosterior
     start : ndarray of shape (g + 2,) or None
         The last answer, usually.
-    weights : ndarray of shape (n,) or None
-        Relative noise variances.
 
     Returns
     -------
     theta : ndarray of shape (g + 2,)
     """
-    g = len(D)
-    bounds = prior.bounds(g)
+    bounds = log_posterior.bounds
 
     def loss(theta: Array) -> tuple[float, Array]:
-        value, gradient = log_posterior(theta, D, y, prior, weights)
+        value, gradient = log_posterior(theta)
         return (-value, -gradient) if np.isfinite(value) else (1e25, np.zeros_like(theta))
 
-    theta = prior.mode(g)
+    theta = log_posterior.prior.mode(log_posterior.g)
     least = loss(theta)[0]
     for x0 in (theta,) if start is None else (start, theta):
         found = minimize(
             loss,
             np.clip(x0, *bounds.T),
             jac=True,
-            bounds=[(float(low), float(high)) for low, high in bounds],
+            bounds=Bounds(*bounds.T),
             method="L-BFGS-B",
-            options={"maxiter": 50},
+            options={"maxiter": 50, "gtol": _FITTED},
         )
         if np.isfinite(found.fun) and found.fun < least:
             return np.asarray(found.x)
@@ -249,13 +247,7 @@ def fit(
 
 
 def draw(
-    theta: Array,
-    D: Array,
-    y: Array,
-    prior: Prior,
-    weights: Array | None,
-    rng: np.random.Generator,
-    n_draws: int,
+    theta: Array, log_posterior: LogPosterior, rng: np.random.Generator, n_draws: int
 ) -> Array:
     """Draw log-hyperparameters around their mode, from Laplace's approximation of the posterior.
 
@@ -263,8 +255,7 @@ def draw(
     ----------
     theta : ndarray of shape (g + 2,)
         The mode.
-    D, y, prior, weights
-        As in `fit`.
+    log_posterior : LogPosterior
     rng : numpy Generator
     n_draws : int
 
@@ -273,22 +264,19 @@ def draw(
     draws : ndarray of shape (n_draws, g + 2)
         Within the bounds.
     """
-    size, step = len(theta), 0.05
-    hessian = np.empty((size, size))
-    for i in range(size):
-        shift = np.zeros(size)
-        shift[i] = step
-        ahead = log_posterior(theta + shift, D, y, prior, weights)[1]
-        behind = log_posterior(theta - shift, D, y, prior, weights)[1]
-        hessian[i] = (behind - ahead) / (2 * step)
+    size, step = len(theta), 0.01
+    here = log_posterior(theta)[1]
+    ahead = [log_posterior(theta + shift)[1] for shift in step * np.eye(size)]
+    hessian = (here - np.array(ahead)) / step
     curvature, directions = np.linalg.eigh((hessian + hessian.T) / 2)
     # Where the mode lies on a bound the curvature may be anything; half the prior's is the least.
-    curvature = np.maximum(curvature, 0.5 / prior.spread(len(D))[1].max() ** 2)
+    spread = log_posterior.prior.spread(log_posterior.g)[1].max()
+    curvature = np.maximum(curvature, 0.5 / spread**2)
     # The symmetric root: the signs of the directions, and which of them span a plane of equal
     # curvature, are up to rounding, and the draws must not be.
     root = (directions / np.sqrt(curvature)) @ directions.T
     steps = rng.standard_normal((n_draws, size)) @ root
-    return np.asarray(np.clip(theta + steps, *prior.bounds(len(D)).T))
+    return np.asarray(np.clip(theta + steps, *log_posterior.bounds.T))
 
 
 class GaussianProcess:
@@ -309,6 +297,11 @@ class GaussianProcess:
         As in `squared_distances`.
     weights : ndarray of shape (n,) or None
         Noise variances of the observations relative to the common one; None for equal ones.
+
+    Attributes
+    ----------
+    fitted : ndarray of shape (n,) or (s, n)
+        Posterior mean at the observations.
     """
 
     def __init__(
@@ -327,48 +320,63 @@ class GaussianProcess:
         self._centred = _at_centre(x)
         own = np.ones(len(x)) if weights is None else weights
         k = self._kernel(x)
-        diagonal = np.exp(rows[:, g + 1, None]) * own + _JITTER * self._signal[:, None]
         i = np.arange(len(x))
-        k[:, i, i] += diagonal
-        self._L = [cholesky(one, lower=True) for one in k]
+        noise = np.exp(rows[:, g + 1, None]) * own + _JITTER * self._signal[:, None]
+        k[:, i, i] += noise
+        L = np.linalg.cholesky(k)
         each = np.broadcast_to(y, (len(rows), len(x)))
         self._alpha = np.stack(
-            [cho_solve((L, True), values) for L, values in zip(self._L, each, strict=True)]
+            [cho_solve((one, True), values) for one, values in zip(L, each, strict=True)]
         )
+        self.fitted = self._shaped(each - noise * self._alpha)
+        # Inverted once: a product for all sets is worked out sooner than a solution for each.
+        self._whiten = np.stack([dtrtri(one, lower=True)[0].T for one in L])
 
     def _kernel(self, x: Array) -> Array:
-        """Return k between x (m, g) and the observations, of shape (s, m, n)."""
-        k = np.empty((len(self._signal), len(x), len(self.x)))
-        size = max(1, _BLOCK // (len(self._signal) * len(self.x)))
-        for i in range(0, len(x), size):
-            self._kernel_block(x[i : i + size], k[:, i : i + size])
-        return k
-
-    def _kernel_block(self, x: Array, out: Array) -> None:
+        """Return k between x (m, c) and the observations, of shape (s, m, n)."""
         # In place, and as few passes as there can be: most of the time of a search's thoughts.
         D = squared_distances(x, self.x, self._kinds, self._n_levels)
-        halves = np.zeros(out.shape)  # sum_j (1 + r_j / 2)
-        out[...] = 0
-        term = np.empty(out.shape)
-        for precision, d in zip(0.5 * self._precision.T, D, strict=True):
-            np.multiply(precision[:, None, None], d, out=term)
+        shape = (len(self._signal), len(x), len(self.x))
+        k, term = np.zeros(shape), np.empty(shape)
+        for half, d in zip(0.5 * self._precision.T, D, strict=True):
+            np.multiply(half[:, None, None], d, out=term)
             term += 1
-            halves += term
             np.reciprocal(term, out=term)
-            out += term
-        out *= _ADDITIVE / len(D)
-        out += (1 - _ADDITIVE) * matern52(2 * np.maximum(halves - len(D), 0))
-        out *= self._signal[:, None, None]
+            k += term
+        k *= _ADDITIVE / len(D)
+        joint = (5 * self._precision @ D.reshape(len(D), -1)).reshape(shape)  # q^2
+        q = np.sqrt(joint, out=term)
+        joint /= 3
+        joint += q
+        joint += 1
+        np.negative(q, out=q)
+        joint *= np.exp(q, out=q)
+        joint *= 1 - _ADDITIVE
+        k += joint
+        k *= self._signal[:, None, None]
+        return k
+
+    def likeliest(self) -> GaussianProcess:
+        """Return the posterior of the first set of hyperparameters, itself if there is no other."""
+        if len(self._signal) == 1:
+            return self
+        one = copy.copy(self)
+        for name in ("theta", "fitted", "_precision", "_signal", "_alpha", "_whiten"):
+            setattr(one, name, getattr(self, name)[:1])
+        return one
 
     def _shaped(self, values: Array) -> Array:
         return values if self.theta.ndim == 2 else np.asarray(values[0])
 
     def predict(self, x: Array) -> tuple[Array, Array]:
         """Return posterior mean and standard deviation, noise left out, at x of shape (m, g)."""
-        k = self._kernel(x)
-        v = [dtrtrs(L, one.T, lower=True)[0] for L, one in zip(self._L, k, strict=True)]
-        explained = np.stack([np.einsum("ij,ij->j", one, one) for one in v])
-        mean = np.einsum("smn,sn->sm", k, self._alpha)
+        mean, explained = np.empty((2, len(self._signal), len(x)))
+        size = max(1, _BLOCK // (len(self._signal) * len(self.x)))
+        for i in range(0, len(x), size):
+            k = self._kernel(x[i : i + size])
+            v = k @ self._whiten
+            mean[:, i : i + size] = np.einsum("smn,sn->sm", k, self._alpha)
+            explained[:, i : i + size] = np.einsum("smn,smn->sm", v, v)
         return self._shaped(mean), self._shaped(self._sd(explained))
 
     def _sd(self, explained: Array) -> Array:
@@ -383,11 +391,11 @@ class GaussianProcess:
         Where a point lacks a coordinate, its gradient is that at the centre.
         """
         k, dk = self._kernel_with_slope(x, columns)
-        w = np.stack([dpotrs(L, one.T, lower=True)[0].T for L, one in zip(self._L, k, strict=True)])
+        v = k @ self._whiten
         mean = np.einsum("smn,sn->sm", k, self._alpha)
-        sd = self._sd(np.einsum("smn,smn->sm", k, w))
+        sd = self._sd(np.einsum("smn,smn->sm", v, v))
         d_mean = np.einsum("csmn,sn->smc", dk, self._alpha)
-        d_sd = -np.einsum("csmn,smn->smc", dk, w) / sd[:, :, None]
+        d_sd = -np.einsum("csmn,smn->smc", dk, v @ self._whiten.swapaxes(1, 2)) / sd[:, :, None]
         shaped = self._shaped
         return shaped(mean), shaped(sd), shaped(d_mean), shaped(d_sd)
 
@@ -396,15 +404,14 @@ class GaussianProcess:
 
         For few points: all coordinates at once, which `_kernel` avoids.
         """
-        D = squared_distances(x, self.x, self._kinds, self._n_levels)[:, None]
+        D = squared_distances(x, self.x, self._kinds, self._n_levels)
         own = np.searchsorted(_free(self._n_levels), columns)  # their layers of D
-        precision = self._precision.T[:, :, None, None]
-        r = precision * D
-        joint, single = r.sum(axis=0), rational_quadratic(r)
-        signal = self._signal[:, None, None]
-        k = (1 - _ADDITIVE) * matern52(joint) + _ADDITIVE / len(D) * single.sum(axis=0)
-        by_joint = (1 - _ADDITIVE) * matern52_slope(joint)
-        by_r = by_joint - _ADDITIVE / len(D) * 0.5 * single[own] ** 2
+        precision, signal = self._precision.T[:, :, None, None], self._signal[:, None, None]
+        r = precision * D[:, None]
+        single = rational_quadratic(r)
+        joint, by_joint = matern52(r.sum(axis=0))
+        k = (1 - _ADDITIVE) * joint + _ADDITIVE / len(D) * single.sum(axis=0)
+        by_r = (1 - _ADDITIVE) * by_joint - _ADDITIVE / len(D) * 0.5 * single[own] ** 2
         # dr_j/dx_j = 2 (x_j - x_ij) / l_j^2
         gap = _at_centre(x[:, columns]).T[:, :, None] - self._centred[:, columns].T[:, None, :]
-        return signal * k, signal * by_r * precision[own] * 2 * gap[:, None]
+        return signal * k, (2 * signal * precision[own]) * by_r * gap[:, None]

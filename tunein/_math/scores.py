@@ -89,7 +89,7 @@ class Warp:
                 lambda p: -_normality(u, p),
                 bounds=_POWERS,
                 method="bounded",
-                options={"xatol": 1e-6},
+                options={"xatol": 1e-4},
             )
             self._power = float(found.x)
 
