@@ -665,6 +665,17 @@ def test_asking_changes_nothing_and_the_same_question_has_the_same_answer(search
 
 
 @every_search
+def test_all_that_is_tried_with_nothing_known_is_spread(search_class, monkeypatch):
+    monkeypatch.setattr(search_class, "_lookback", lambda self, n_workers, n_folds, probe: 31)
+    search = search_of(search_class, {"a": Real(0, 1), "b": Real(0, 1)}, n_iter=32).fit(X)
+    assert search._n_startup(search.space_) < 32
+    # As in a Sobol' sequence, each value has a strip of its own.
+    tried = np.array([list(params.values()) for params in candidates(search)])
+    strips = np.sort(np.floor(32 * tried), axis=0)
+    np.testing.assert_array_equal(strips, np.arange(32)[:, None] * [1, 1])
+
+
+@every_search
 def test_a_proposal_avoids_what_is_pending(search_class):
     space = Space.parse({"a": Real(0, 1)})
     units = np.linspace(0.05, 0.95, 10)[:, None]

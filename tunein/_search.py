@@ -364,11 +364,15 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
     def _next_point(self, job: Job, known: Known, rng: np.random.Generator) -> Step:
         if known.n_asked < len(job.design):
             unit = job.design[known.n_asked]
-            if Space.key(unit) not in known.tried:
-                return unit, None
+        elif not len(known.scores):
+            unit = _spread(job, known.n_asked)
         elif is_telling(known.scores):
             return self._ask(job.space, known, rng)
-        return job.space.untried(rng, 1, known.tried)[0], None
+        else:
+            return job.space.untried(rng, 1, known.tried)[0], None
+        if Space.key(unit) in known.tried:
+            unit = job.space.untried(rng, 1, known.tried)[0]
+        return unit, None
 
     # ------------------------------------------------------------------ after the last fit
 
@@ -450,6 +454,16 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         closed = [trial for trial in history if trial.closed]
         if any(s is not None and s.error is None for t in closed for s in t.scores):
             self._select(job, closed, scorers, refit_metric)
+
+
+def _spread(job: Job, i: int) -> Array:
+    """Return point `i` of the sequence that the design is the first of, or of one like it.
+
+    Where more trials are open at once than the design has, the others are spread as well: they are
+    a large part of what the method learns from, and points drawn at random leave gaps.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(job.seed))
+    return np.asarray(job.space.snap(sobol(i + 1, len(job.space.dimensions), rng)[i:])[0])
 
 
 def is_telling(scores: Array) -> bool:
