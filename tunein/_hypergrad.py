@@ -44,6 +44,8 @@ _WORTHWHILE = 0.03
 # Part of the loss that must be expected elsewhere for another descent to start there.
 _WORTH_A_JOURNEY = 0.02
 
+_CLIFF = 1.0
+
 # Slopes of the log loss on the unit cube below which there is no relief, as on a plateau; then
 # points are spread, each the farthest of so many from those before.
 _RELIEF, _N_DRAWN = 0.05, 128
@@ -298,26 +300,25 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
                 return space.snap(step.x[None])[0], step.note
             if has_one_valley(seen.x[:, j], seen.slopes[:, j]):
                 return None
-        model = SlopedGaussianProcess(
-            seen.x, -seen.z, -seen.slopes, space.kinds, space.n_levels, seen.start(known.note)
-        )
-        note = {"slopes": model.theta.tolist()}
         if seen.in_box and not seen.on_line:
-            step = region_step(model, seen.x, seen.z, known.note, rng)
+            near = seen.z <= np.sort(seen.z)[: 2 * len(seen.free) + 1][-1]
+            near |= seen.z <= seen.z.min() + _CLIFF
+            model = seen.model(space, near)
+            step = region_step(model, seen.x, seen.z, seen.slopes, known.note, rng)
             if step.promise > self.tol:
-                return space.snap(step.x[None])[0], {**note, **step.note}
-        return self._elsewhere(space, known, seen, model, note, rng)
+                return space.snap(step.x[None])[0], step.note
+        return self._elsewhere(space, known, seen, rng)
 
     def _elsewhere(
         self,
         space: Space,
         known: Known,
         seen: _Slopes,
-        model: SlopedGaussianProcess,
-        note: Mapping[str, Any],
         rng: np.random.Generator,
     ) -> tuple[Array, Mapping[str, Any] | None] | None:
         """Return the point of the largest expected improvement, if that is worth it."""
+        model = seen.model(space, np.ones(len(seen.z), dtype=bool))
+        note = known.note
         acquisition = LogEI(model, np.array([-seen.z.min()]))
         units = known.units[seen.rows]
         best = units[np.argsort(seen.z, kind="stable")[:_N_BEST]]
@@ -430,9 +431,10 @@ class _Slopes:
         """Whether there is one free coordinate, and it is continuous and has slopes."""
         return self.in_box and len(self.free) == 1
 
-    def start(self, note: Mapping[str, Any] | None) -> Array | None:
-        """Return the hyperparameters of the last model."""
-        return None if note is None or "slopes" not in note else np.array(note["slopes"])
+    def model(self, space, rows):
+        return SlopedGaussianProcess(
+            self.x[rows], -self.z[rows], -self.slopes[rows], space.kinds, space.n_levels
+        )
 
 
 def _flat(space: Space, unit: Array, found: HyperGradient) -> Array:

@@ -216,6 +216,7 @@ def region_step(
     model: SlopedGaussianProcess,
     x: Array,
     z: Array,
+    slopes: Array,
     note: Mapping[str, Any] | None,
     rng: np.random.Generator,
 ) -> Step:
@@ -225,7 +226,7 @@ def region_step(
     ----------
     model : SlopedGaussianProcess
         Of ``-z``.
-    x, z : ndarray of shape (n, c), (n,)
+    x, z, slopes : ndarray of shape (n, c), (n,), (n, c)
         The points so far, in the order of trial.
     note : mapping or None
         Of the last step.
@@ -250,11 +251,30 @@ def region_step(
     ]
     least = min(found, key=lambda result: float(result.fun))
     promise = float(z[best] - least.fun)
-    reached = bool(np.any(np.abs(least.x - centre[free]) > 0.99 * radius))
+    move = np.clip(least.x, low, high) - centre[free]
+    move *= _stretch(move, x[:, free], z, slopes[:, free])
     point = centre.copy()
-    point[free] = np.clip(least.x, low, high)
+    point[free] = np.clip(centre[free] + move, low, high)
+    reached = bool(np.any(np.abs(point[free] - centre[free]) > 0.99 * radius))
     record = {"radius": radius, "promise": promise, "best": float(z[best]), "reached": reached}
     return Step(point, promise, {"step": record, "n": len(z)})
+
+
+def _stretch(move: Array, x: Array, z: Array, g: Array) -> float:
+    """Return how many times as far to go, where slopes have hardly changed since the last step.
+
+    The model expects every slope to level off soon. In a long valley that makes steps ever shorter.
+    """
+    best = int(z.argmin())
+    if best == 0:
+        return 1.0
+    before = int(z[:best].argmin())
+    last = x[best] - x[before]
+    fell, falls = float(g[before] @ last), float(g[best] @ last)
+    ahead = float(g[best] @ move)
+    if not (falls < _HARDLY * fell < 0 and ahead < 0):
+        return 1.0
+    return max(1.0, 2 * float(np.linalg.norm(last)) / max(float(np.linalg.norm(move)), 1e-12))
 
 
 def _next_radius(z: Array, note: Mapping[str, Any] | None) -> float:
