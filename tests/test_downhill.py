@@ -101,7 +101,7 @@ def test_a_bent_valley_is_followed_within_the_region(start):
     while len(x) < 40:
         z = valley(x)
         gp = SlopedGaussianProcess(x, -z, -valley_slope(x), ["continuous"] * 2, [np.inf] * 2)
-        step = region_step(gp, x, z, note, rng)
+        step = region_step(gp, x, z, valley_slope(x), note, rng)
         centre = x[z.argmin()]
         assert np.abs(step.x - centre).max() <= step.note["step"]["radius"] + 1e-9
         if step.promise <= TOL:

@@ -31,6 +31,7 @@ _END = 0.02
 
 # Part of an interval that a cubic's minimum keeps from both ends, so that no step is wasted.
 _INSIDE = 0.02
+_INSIDE_WIDE = 0.25
 
 # Slopes that keep this part of what they were from one step to the next have hardly changed.
 _HARDLY = 0.5
@@ -106,17 +107,23 @@ def line_step(points: Array, z: Array, slopes: Array, flats: Array, j: int, tol:
     low = here[0] if flat[0] > x[0] else 0.0
     high = here[-1] if flat[-1] < x[-1] else 1.0
     best = float(z.min())
+    is_edge = np.isfinite(flat)
     options = [
-        _cubic(here[i], here[i + 1], z[i : i + 2], g[i : i + 2]) for i in range(len(here) - 1)
+        _beside_edge(here[i], here[i + 1], g[i : i + 2], is_edge[i : i + 2])
+        if is_edge[i] != is_edge[i + 1]
+        else _cubic(here[i], here[i + 1], z[i : i + 2], g[i : i + 2])
+        for i in range(len(here) - 1)
     ]
-    is_flat = np.isfinite(flat) | (len(z) == 1)
+    is_flat = is_edge | (len(z) == 1)
     options += [_outward(here, z, g, is_flat, low, -1), _outward(here, z, g, is_flat, high, 1)]
     options = [_not_creeping(here, g, option) for option in options]
     sought = [(value, place) for value, place in options if value < best]
     value, place = min(sought, default=(best, float(here[int(z.argmin())])))
     if best - value <= tol:
-        unseen = _unseen(x)
-        unseen = _doubtful(here, g, int(z.argmin())) if unseen is None else unseen
+        i = int(z.argmin())
+        is_closed = bool(np.any(g[:i] < 0) and np.any(g[i + 1 :] > 0))
+        unseen = None if is_closed else _unseen(x)
+        unseen = _doubtful(here, g, i) if unseen is None else unseen
         value, place = (value, place) if unseen is None else (-math.inf, unseen)
     point = points[0].copy()
     point[j] = place
@@ -126,7 +133,7 @@ def line_step(points: Array, z: Array, slopes: Array, flats: Array, j: int, tol:
 def _unseen(x: Array) -> float | None:
     """Return a place that shows enough of the line, if too little of it has been looked at.
 
-    A start in a valley's bottom would else know of no other.
+    A start in a valley's bottom, one of whose sides has not been seen, would else know of no other.
     """
     low, high = float(x.min()), float(x.max())
     missing = _LOOKED_AT - (high - low)
@@ -148,6 +155,15 @@ def _doubtful(x: Array, g: Array, best: int) -> float | None:
     return float(x[best] + x[ahead]) / 2 if is_wide and is_alone else None
 
 
+def _beside_edge(a: float, b: float, g: Array, is_edge: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the middle between the edge of a plateau and a point that is uphill from there.
+
+    How steep it is on this side of the edge nobody knows; a cubic would take it for flat.
+    """
+    is_downhill = g[1] > 0 if is_edge[0] else g[0] < 0
+    return (-math.inf if is_downhill else math.inf), (a + b) / 2
+
+
 def _cubic(a: float, b: float, z: Array, g: Array) -> tuple[float, float]:
     """Return the least value between a and b of the cubic through both points, and its place."""
     h = b - a
@@ -159,12 +175,13 @@ def _cubic(a: float, b: float, z: Array, g: Array) -> tuple[float, float]:
         return math.inf, a
     roots = np.roots([3 * c3, 2 * c2, h * g[0]]) if abs(c3) + abs(c2) > 0 else np.empty(0)
     t = np.real(roots[np.abs(np.imag(roots)) < 1e-12])
-    t = np.clip(t[(t > 0) & (t < 1)], _INSIDE, 1 - _INSIDE)
+    t = t[(t > 0) & (t < 1)]
     if (g[1] == 0 and g[0] >= 0) or not len(t):
         return math.inf, a
     values = z[0] + h * g[0] * t + c2 * t**2 + c3 * t**3
     i = int(values.argmin())
-    return float(values[i]), a + h * float(t[i])
+    inside = _INSIDE_WIDE if h > _WIDE else _INSIDE
+    return float(values[i]), a + h * float(np.clip(t[i], inside, 1 - inside))
 
 
 def _not_creeping(x: Array, g: Array, option: tuple[float, float]) -> tuple[float, float]:
@@ -193,23 +210,24 @@ def _outward(
 ) -> tuple[float, float]:
     """Return what may be gained beyond the outermost point on one side, and where to look.
 
-    The value is the bound that the slope sets, if the slope only becomes gentler; beyond the edge
-    of a plateau nothing is known.
+    The value is the bound that the slope sets, if the slope only becomes gentler, and as far as it
+    lasts if it goes on as it did; beyond the edge of a plateau nothing is known.
     """
     i, j = (0, 1) if way < 0 else (-1, -2)
     room = (end - x[i]) * way
     fall = -g[i] * way
     if room <= 1e-9 or fall < 0 or (fall == 0 and not is_flat[i]):
         return math.inf, end
-    step = _FIRST_STEP
+    step, lasts = _FIRST_STEP, room
     if len(x) > 1 and -g[j] * way > fall > 0:  # slopes meet zero where the secant does
         step = fall / (-g[j] * way - fall) * abs(x[i] - x[j])
+        lasts = min(room, max(step, _LEAST_STEP))
     step = min(max(step, _LEAST_STEP), _MOST_STEP)
     place = x[i] + way * step
     if step > room - _END:
         # the middle of what is left is sooner right than the end, unless it is close
         place = end if room < _LEAST_STEP or len(x) > 1 else x[i] + way * room / 2
-    return float(z[i] - fall * room) if fall else -math.inf, float(place)
+    return float(z[i] - fall * lasts) if fall else -math.inf, float(place)
 
 
 def region_step(
