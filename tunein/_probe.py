@@ -185,6 +185,13 @@ class FoldProbe:
     names: tuple[str, ...]
     is_complete: bool
 
+    def of_trial(self, note: Mapping[str, Any] | None) -> FoldProbe | None:
+        """Return what asks the fits of a trial that was proposed with a note of the search.
+
+        Once the descent is over nobody goes by slopes.
+        """
+        return None if note is not None and "descended" in note else self
+
     def __call__(
         self,
         estimator: Any,

@@ -48,8 +48,8 @@ _RADIUS, _LEAST_RADIUS, _MOST_RADIUS = 0.25, 0.01, 1.0
 # Below this part of what was promised a step was a failure; above, a success.
 _KEPT_LITTLE, _KEPT_MUCH = 0.1, 0.5
 
-# Starts of the minimisation within the region, beside its centre.
-_N_STARTS = 4
+# Points within the region that are drawn to find one to minimise from, beside its centre.
+_N_DRAWN = 64
 
 
 def has_one_valley(x: Array, g: Array) -> bool:
@@ -262,7 +262,9 @@ def region_step(
         value, _, slope, _ = model.predict_gradient(at[None], free)
         return -float(value[0, 0]), -slope[0, 0]
 
-    starts = [centre[free], *(low + (high - low) * rng.random((_N_STARTS, len(free))))]
+    drawn = np.tile(centre, (_N_DRAWN, 1))
+    drawn[:, free] = low + (high - low) * rng.random((_N_DRAWN, len(free)))
+    starts = [centre[free], drawn[int(model.predict(drawn)[0][0].argmax()), free]]
     found = [
         minimize(mean, u, jac=True, method="L-BFGS-B", bounds=list(zip(low, high, strict=True)))
         for u in starts

@@ -418,11 +418,10 @@ def _to_zero(w: Array, direction: Array) -> float:
 
 def _at(glm: Glm, w: Array, b: float, S: NDArray[np.intp], last: Optimum | None) -> Optimum:
     """Return what is known at w and b; that of squared losses is as curved as it was at `last`."""
-    last = last if last is not None and np.array_equal(S, last.support) else None
-    if last is not None:
-        XS = last.columns
+    if last is None or not np.array_equal(S, last.support):
+        last, XS = None, glm.X if len(S) == len(w) else glm.X[:, S]
     else:
-        XS = glm.X if len(S) == len(w) else glm.X[:, S]
+        XS = last.columns
     _, pull, bend = glm.pointwise(XS @ w[S] + b)
     if last is not None and np.array_equal(bend, last.bend):
         return replace(last, w=w, b=b, pull=pull)
