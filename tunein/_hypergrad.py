@@ -294,7 +294,7 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
     ) -> tuple[Array, Mapping[str, Any] | None] | None:
         """Return the next point downhill; None if nothing promises to be lower by `tol`."""
         seen = _Slopes.of(space, known)
-        if not seen.has_relief and len(known.units) < _N_STARTUP:
+        if not (seen.has_relief or seen.is_beside_plateau) and len(known.units) < _N_STARTUP:
             return _farthest(space, known, rng), known.note
         found = self._downhill(space, known, seen, rng)
         if found is None or Space.key(found[0]) not in known.tried:
@@ -440,6 +440,11 @@ class _Slopes:
     def has_relief(self) -> bool:
         """Whether it is downhill anywhere, as far as is known."""
         return bool(np.nanmax(np.abs(self.slopes), initial=0.0) > _RELIEF)
+
+    @property
+    def is_beside_plateau(self) -> bool:
+        """Whether all that is known of a line is that beyond a place it is flat."""
+        return self.on_line and bool(np.isfinite(self.flat[:, self.free]).any())
 
     @property
     def on_line(self) -> bool:
