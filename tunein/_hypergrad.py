@@ -122,11 +122,12 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
 
     One continuous parameter is descended by cubic interpolation, several by a Gaussian process
     that is told slopes beside values, within a trust region. Where that promises less than `tol`,
-    and nowhere else more is to be expected, the search ends; if the loss is a proxy, what is left
-    of `n_iter` goes to the scores themselves. If not all parameters have slopes, every other
-    candidate does, and the search does not end before `n_iter`. Where there are hypergradients,
-    `cv_results_` has two more columns: ``loss``, and ``grad_norm``, the length of its gradient on
-    the unit cube; NaN for candidates without.
+    and nowhere else more is to be expected, the search ends; if the loss is a proxy, it goes on by
+    the scores themselves, until ten candidates in a row have promised next to nothing, or `n_iter`.
+    If not all parameters have slopes, every other candidate goes by them, and the search does not
+    end before `n_iter`. Where there are hypergradients, `cv_results_` has two more columns:
+    ``loss``, and ``grad_norm``, the length of its gradient on the unit cube; NaN for candidates
+    without, as are those after the descent.
 
     Where no parameter has a hypergradient, the point of the best mean of the Gaussian process of
     `BayesSearchCV` is tried, and if that promises nothing, the one of the largest expected

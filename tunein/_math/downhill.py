@@ -29,9 +29,9 @@ _LEAST_STEP, _FIRST_STEP, _MOST_STEP = 0.1, 0.25, 0.4
 # So close to an end the end itself is meant.
 _END = 0.02
 
-# Part of an interval that a cubic's minimum keeps from both ends, so that no step is wasted.
-_INSIDE = 0.02
-_INSIDE_WIDE = 0.25
+# Part of an interval that a cubic's minimum keeps from both ends, so that no step is wasted; and of
+# a wide one, as _WIDE is, where a cubic knows little.
+_INSIDE, _INSIDE_WIDE = 0.02, 0.25
 
 # Slopes that keep this part of what they were from one step to the next have hardly changed.
 _HARDLY = 0.5
@@ -109,7 +109,7 @@ def line_step(points: Array, z: Array, slopes: Array, flats: Array, j: int, tol:
     best = float(z.min())
     is_edge = np.isfinite(flat)
     options = [
-        _beside_edge(here[i], here[i + 1], g[i : i + 2], is_edge[i : i + 2])
+        _beside_edge(here[i : i + 2], z[i : i + 2], g[i : i + 2], is_edge[i : i + 2])
         if is_edge[i] != is_edge[i + 1]
         else _cubic(here[i], here[i + 1], z[i : i + 2], g[i : i + 2])
         for i in range(len(here) - 1)
@@ -155,13 +155,17 @@ def _doubtful(x: Array, g: Array, best: int) -> float | None:
     return float(x[best] + x[ahead]) / 2 if is_wide and is_alone else None
 
 
-def _beside_edge(a: float, b: float, g: Array, is_edge: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the middle between the edge of a plateau and a point that is uphill from there.
+def _beside_edge(x: Array, z: Array, g: Array, is_edge: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the middle between the edge of a plateau and a point from which it is downhill there.
 
-    How steep it is on this side of the edge nobody knows; a cubic would take it for flat.
+    How steep it is on this side of the edge nobody knows; a cubic would take it for flat. The value
+    is the bound that the slope of the point sets, and if the two are far apart anything.
     """
-    is_downhill = g[1] > 0 if is_edge[0] else g[0] < 0
-    return (-math.inf if is_downhill else math.inf), (a + b) / 2
+    h, near = float(x[1] - x[0]), int(is_edge[0])
+    fall = float(g[near] if is_edge[0] else -g[near])
+    if fall <= 0:
+        return math.inf, float(x.mean())
+    return -math.inf if h > _WIDE else float(z[near] - fall * h), float(x.mean())
 
 
 def _cubic(a: float, b: float, z: Array, g: Array) -> tuple[float, float]:
