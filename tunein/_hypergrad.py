@@ -21,7 +21,7 @@ from tunein._history import History, Known, Trial
 from tunein._loop import Job, Step
 from tunein._math.acquisition import LogEI, maximise
 from tunein._math.design import sobol
-from tunein._math.downhill import has_one_valley, line_step, region_step
+from tunein._math.downhill import has_one_valley, line_step, off_plateau, region_step
 from tunein._math.gp import squared_distances
 from tunein._math.slopes import SlopedGaussianProcess
 from tunein._probe import Differentiable, FoldProbe, descended
@@ -295,8 +295,8 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
     ) -> tuple[Array, Mapping[str, Any] | None] | None:
         """Return the next point downhill; None if nothing promises to be lower by `tol`."""
         seen = _Slopes.of(space, known)
-        if not (seen.has_relief or seen.is_beside_plateau) and len(known.units) < _N_STARTUP:
-            return _farthest(space, known, rng), known.note
+        if not seen.has_relief and len(known.units) < _N_STARTUP:
+            return _into_relief(space, known, seen, rng), known.note
         found = self._downhill(space, known, seen, rng)
         if found is None or Space.key(found[0]) not in known.tried:
             return found
@@ -443,11 +443,6 @@ class _Slopes:
         return bool(np.nanmax(np.abs(self.slopes), initial=0.0) > _RELIEF)
 
     @property
-    def is_beside_plateau(self) -> bool:
-        """Whether all that is known of a line is that beyond a place it is flat."""
-        return self.on_line and bool(np.isfinite(self.flat[:, self.free]).any())
-
-    @property
     def on_line(self) -> bool:
         """Whether there is one free coordinate, and it is continuous and has slopes."""
         return self.in_box and len(self.free) == 1
@@ -488,6 +483,15 @@ def _n_idle(note: Mapping[str, Any] | None, promise: float) -> int:
     """Return how many candidates in a row have promised next to nothing, with one of `promise`."""
     before = 0 if note is None else int(note.get("idle", 0))
     return before + 1 if promise < _NEXT_TO_NOTHING else 0
+
+
+def _into_relief(space: Space, known: Known, seen: _Slopes, rng: np.random.Generator) -> Array:
+    """Return where it may be downhill: off the plateau, if its edge is known, or else far away."""
+    if seen.in_box and np.isfinite(seen.flat[-1]).any():
+        point = space.snap(off_plateau(seen.x[-1], seen.flat[-1])[None])[0]
+        if Space.key(point) not in known.tried:
+            return np.asarray(point)
+    return _farthest(space, known, rng)
 
 
 def _farthest(space: Space, known: Known, rng: np.random.Generator) -> Array:

@@ -58,6 +58,21 @@ def has_one_valley(x: Array, g: Array) -> bool:
     return bool(np.all(np.diff(signs[signs != 0]) >= 0))
 
 
+def off_plateau(x: Array, flat: Array) -> Array:
+    """Return a point a step beyond the edge of a plateau.
+
+    Parameters
+    ----------
+    x : ndarray of shape (c,)
+        A point on the plateau.
+    flat : ndarray of shape (c,)
+        Where the plateau begins, for each coordinate along which it is one; NaN for others.
+    """
+    way = np.sign(flat - x)
+    room = np.where(way < 0, flat, 1 - flat)
+    return np.where(np.isnan(flat), x, flat + way * np.minimum(_FIRST_STEP, room / 2))
+
+
 @dataclass(frozen=True)
 class Step:
     """What to try next.
