@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tunein._math.downhill import has_one_valley, line_step, region_step
+from tunein._math.downhill import has_one_valley, line_step, off_plateau, region_step
 from tunein._math.slopes import SlopedGaussianProcess
 
 TOL = 1e-4
@@ -153,3 +153,11 @@ def test_a_step_is_twice_the_last_one_where_the_slope_has_hardly_changed():
 
     assert step(slopes)[0] >= 0.15 + 0.1 - 1e-9
     assert step(np.array([[-1.0, 0.0], [-0.1, 0.0]]))[0] < 0.25
+
+
+def test_a_plateau_is_left_beyond_its_edge():
+    nan = np.nan
+    np.testing.assert_allclose(
+        off_plateau(np.array([0.8, 0.5]), np.array([0.6, nan])), [0.35, 0.5], rtol=1e-12
+    )
+    np.testing.assert_allclose(off_plateau(np.array([0.0]), np.array([0.7])), [0.85], rtol=1e-12)
