@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tunein._math.downhill import has_one_valley, line_step, region_step
+from tunein._math.downhill import has_one_valley, line_step, off_plateau, region_step
 from tunein._math.slopes import SlopedGaussianProcess
 
 TOL = 1e-4
@@ -101,7 +101,7 @@ def test_a_bent_valley_is_followed_within_the_region(start):
     while len(x) < 40:
         z = valley(x)
         gp = SlopedGaussianProcess(x, -z, -valley_slope(x), ["continuous"] * 2, [np.inf] * 2)
-        step = region_step(gp, x, z, note, rng)
+        step = region_step(gp, x, z, valley_slope(x), note, rng)
         centre = x[z.argmin()]
         assert np.abs(step.x - centre).max() <= step.note["step"]["radius"] + 1e-9
         if step.promise <= TOL:
@@ -109,3 +109,55 @@ def test_a_bent_valley_is_followed_within_the_region(start):
         x, note = np.concatenate([x, step.x[None]]), step.note
     assert valley(x).min() < np.log(0.1) + 0.02
     assert len(x) <= 35
+
+
+@pytest.mark.parametrize(("start", "most"), [(0.65, 5), (0.95, 5), (0.02, 7)])
+def test_beyond_a_plateau_no_step_creeps(start, most):
+    """It is steep right beyond the edge, and far from it a plain."""
+
+    def loss(x):
+        return -2 * np.exp(-(((min(x, 0.6) - 0.4) / 0.1) ** 2)) - 0.1 * min(x, 0.6)
+
+    tried = descend_line(loss, start, flat=lambda x: 0.6 if x > 0.6 else np.nan)
+    assert min(map(loss, tried)) < loss(0.4) + 0.02
+    assert len(tried) <= most
+
+
+@pytest.mark.parametrize("start", [0.1, 0.5, 0.9])
+def test_a_plateau_that_is_the_best_is_an_end(start):
+    tried = descend_line(
+        lambda x: -min(x, 0.63), start, flat=lambda x: 0.63 if x > 0.63 else np.nan
+    )
+    assert max(tried) >= 0.6
+    assert len(tried) <= 6
+
+
+def test_a_valley_seen_from_both_sides_is_not_looked_around():
+    def loss(x):
+        return 5 * (x - 0.55) ** 2
+
+    tried = descend_line(loss, 0.45)
+    assert min(map(loss, tried)) < 1e-3
+    assert max(tried) - min(tried) < 0.5
+
+
+def test_a_step_is_twice_the_last_one_where_the_slope_has_hardly_changed():
+    x = np.array([[0.1, 0.5], [0.15, 0.5]])
+    z, slopes = -x[:, 0], np.array([[-1.0, 0.0], [-0.9, 0.0]])
+    kinds, levels, rng = ["continuous"] * 2, [np.inf] * 2, np.random.default_rng(0)
+
+    def step(slopes):
+        told = np.array([[-1.0, 0.0], [-0.1, 0.0]])  # that it levels off: a short step
+        gp = SlopedGaussianProcess(x, -z, -told, kinds, levels)
+        return region_step(gp, x, z, slopes, {"step": {"radius": 0.3}, "n": 2}, rng).x
+
+    assert step(slopes)[0] >= 0.15 + 0.1 - 1e-9
+    assert step(np.array([[-1.0, 0.0], [-0.1, 0.0]]))[0] < 0.25
+
+
+def test_a_plateau_is_left_beyond_its_edge():
+    nan = np.nan
+    np.testing.assert_allclose(
+        off_plateau(np.array([0.8, 0.5]), np.array([0.6, nan])), [0.35, 0.5], rtol=1e-12
+    )
+    np.testing.assert_allclose(off_plateau(np.array([0.0]), np.array([0.7])), [0.85], rtol=1e-12)

@@ -70,7 +70,7 @@ def test_a_pipeline_of_one_step_is_that_step():
     inside, outside = Ridge(alpha=0.7), Pipeline([("only", Ridge(alpha=0.7))])
     a, b = ask(inside, ["alpha"]), ask(outside, ["only__alpha"])
     assert (a.loss, a.gradient["alpha"]) == (b.loss, b.gradient["only__alpha"])
-    np.testing.assert_array_equal(a.inputs[0], b.inputs[0])
+    np.testing.assert_array_equal(a.in_samples()[0], b.in_samples()[0])
     assert ask(make_pipeline(StandardScaler(), Ridge()), []).inputs is None
 
 

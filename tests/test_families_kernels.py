@@ -130,7 +130,7 @@ def test_slopes_in_samples(kernel):
             moved.append(ask(estimator, A, []).loss)
         side, place = (0, row) if row < 40 else (1, row - 40)
         slope = (moved[0] - moved[1]) / (2 * h)
-        assert found.inputs[side][place, column] == pytest.approx(slope, rel=1e-5, abs=1e-9)
+        assert found.in_samples()[side][place, column] == pytest.approx(slope, rel=1e-5, abs=1e-9)
 
 
 @pytest.mark.parametrize("kernel", ["precomputed", lambda a, b: a @ b, "cosine", "chi2"])

@@ -244,7 +244,7 @@ def test_inputs_have_slopes_too(case):
     point = points[1]
     found = ask(estimator, train, test, loss, point)
     rng = np.random.default_rng(3)
-    for side, slope in enumerate(found.inputs):
+    for side, slope in enumerate(found.in_samples()):
         move = rng.normal(size=slope.shape)
 
         def moved(h, side=side, move=move):

@@ -348,7 +348,7 @@ def test_slopes_in_samples(estimator, data):
     train, test = fold(*data())
     found = of(estimator, train, test, [])
     rng = np.random.default_rng(0)
-    for side, slope in enumerate(found.inputs):
+    for side, slope in enumerate(found.in_samples()):
         sides = [train, test]
         way = rng.normal(size=slope.shape)
 

@@ -96,7 +96,9 @@ def test_recorded_gradients_are_those_of_differences(estimator, space, loss):
             values.append(got.loss)
         return np.mean(values)
 
-    for trial in found.history_:
+    descended = [trial for trial in found.history_ if trial.hypergradient]
+    assert len(descended) >= 3
+    for trial in descended:
         np.testing.assert_allclose(trial.hypergradient.loss, loss_at(trial.params), rtol=1e-5)
         for name, slope in trial.hypergradient.gradient.items():
             value = trial.params[name]
@@ -172,6 +174,18 @@ def test_what_a_proxy_leaves_goes_to_the_scores():
     notes = [trial.proposal.note or {} for trial in found.history_]
     assert "descended" in notes[-1]
     assert "descended" not in notes[1]
+    has_slopes = [trial.hypergradient is not None for trial in found.history_]
+    assert has_slopes == ["descended" not in note for note in notes]
+    np.testing.assert_array_equal(np.isfinite(found.cv_results_["loss"]), has_slopes)
+    assert (found.gradient_, found.loss_is_proxy_) == ("exact", True)
+
+
+def test_after_a_proxy_it_ends_where_no_better_score_is_promised():
+    found = search(LogisticRegression(), {"C": WIDE}, n_iter=60).fit(XC, yc)
+    assert "promised no better score" in found.stop_reason_
+    notes = [trial.proposal.note or {} for trial in found.history_]
+    assert [note["idle"] for note in notes[-10:]] == list(range(1, 11))
+    assert len(notes) < 60
 
 
 def test_several_metrics_are_driven_by_the_one_of_refit():

@@ -21,7 +21,7 @@ from tunein._history import History, Known, Trial
 from tunein._loop import Job, Step
 from tunein._math.acquisition import LogEI, maximise
 from tunein._math.design import sobol
-from tunein._math.downhill import has_one_valley, line_step, region_step
+from tunein._math.downhill import has_one_valley, line_step, off_plateau, region_step
 from tunein._math.gp import squared_distances
 from tunein._math.slopes import SlopedGaussianProcess
 from tunein._probe import Differentiable, FoldProbe, descended
@@ -41,8 +41,17 @@ _N_BEST = 5
 # What the mean of scores must promise, in their standard deviations, to be gone after.
 _WORTHWHILE = 0.03
 
-# Part of the loss that must be expected elsewhere for another descent to start there.
+# After the descent of a proxy, the expected improvement of a score, in the standard deviations of
+# the scores, that is next to nothing; and candidates in a row that may promise no more. One alone
+# may be mistaken.
+_NEXT_TO_NOTHING, _N_IDLE = 0.02, 10
+
+# Part of the loss that must be expected elsewhere for another descent to start there, the first
+# time; a model that was wrong is believed less, and the second time it is twice as much.
 _WORTH_A_JOURNEY = 0.02
+
+# A log loss so far above the best is far away from where the descent has got to.
+_CLIFF = 1.0
 
 # Slopes of the log loss on the unit cube below which there is no relief, as on a plateau; then
 # points are spread, each the farthest of so many from those before.
@@ -113,11 +122,12 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
 
     One continuous parameter is descended by cubic interpolation, several by a Gaussian process
     that is told slopes beside values, within a trust region. Where that promises less than `tol`,
-    and nowhere else more is to be expected, the search ends; if the loss is a proxy, what is left
-    of `n_iter` goes to the scores themselves. If not all parameters have slopes, every other
-    candidate does, and the search does not end before `n_iter`. Where there are hypergradients,
-    `cv_results_` has two more columns: ``loss``, and ``grad_norm``, the length of its gradient on
-    the unit cube; NaN for candidates without.
+    and nowhere else more is to be expected, the search ends; if the loss is a proxy, it goes on by
+    the scores themselves, until ten candidates in a row have promised next to nothing, or `n_iter`.
+    If not all parameters have slopes, every other candidate goes by them, and the search does not
+    end before `n_iter`. Where there are hypergradients, `cv_results_` has two more columns:
+    ``loss``, and ``grad_norm``, the length of its gradient on the unit cube; NaN for candidates
+    without, as are those after the descent.
 
     Where no parameter has a hypergradient, the point of the best mean of the Gaussian process of
     `BayesSearchCV` is tried, and if that promises nothing, the one of the largest expected
@@ -272,7 +282,12 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         if job.probe.is_complete and not job.probe.is_proxy:
             return f"Nothing promises to lower the loss by {self.tol:g} of it."
         point, note = self._ask(job.space, known, rng)
-        return point, {**(note or {}), "descended": True}
+        note = {**(note or {}), "descended": True}
+        if job.probe.is_complete:
+            note["idle"] = _n_idle(known.note, note["promise"])
+            if note["idle"] > _N_IDLE:
+                return f"The last {_N_IDLE} candidates promised no better score, nor does another."
+        return point, note
 
     @on_one_blas_thread  # type: ignore[untyped-decorator]
     def _descend(
@@ -281,7 +296,7 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         """Return the next point downhill; None if nothing promises to be lower by `tol`."""
         seen = _Slopes.of(space, known)
         if not seen.has_relief and len(known.units) < _N_STARTUP:
-            return _farthest(space, known, rng), known.note
+            return _into_relief(space, known, seen, rng), known.note
         found = self._downhill(space, known, seen, rng)
         if found is None or Space.key(found[0]) not in known.tried:
             return found
@@ -298,37 +313,35 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
                 return space.snap(step.x[None])[0], step.note
             if has_one_valley(seen.x[:, j], seen.slopes[:, j]):
                 return None
-        model = SlopedGaussianProcess(
-            seen.x, -seen.z, -seen.slopes, space.kinds, space.n_levels, seen.start(known.note)
-        )
-        note = {"slopes": model.theta.tolist()}
         if seen.in_box and not seen.on_line:
-            step = region_step(model, seen.x, seen.z, known.note, rng)
+            model = seen.model(space, seen.near_best)
+            step = region_step(model, seen.x, seen.z, seen.slopes, known.note, rng)
             if step.promise > self.tol:
-                return space.snap(step.x[None])[0], {**note, **step.note}
-        return self._elsewhere(space, known, seen, model, note, rng)
+                return space.snap(step.x[None])[0], {**step.note, "journeys": _n_journeys(known)}
+        return self._elsewhere(space, known, seen, rng)
 
     def _elsewhere(
         self,
         space: Space,
         known: Known,
         seen: _Slopes,
-        model: SlopedGaussianProcess,
-        note: Mapping[str, Any],
         rng: np.random.Generator,
     ) -> tuple[Array, Mapping[str, Any] | None] | None:
         """Return the point of the largest expected improvement, if that is worth it."""
+        model = seen.model(space, np.ones(len(seen.z), dtype=bool))
         acquisition = LogEI(model, np.array([-seen.z.min()]))
         units = known.units[seen.rows]
         best = units[np.argsort(seen.z, kind="stable")[:_N_BEST]]
         point = maximise(acquisition, space, best, known.tried, rng)
         if seen.in_box and len(seen.z) < 2 * len(seen.free) + 1:
-            return _farthest(space, known, rng), note  # too little was seen to expect nothing
+            # Too little was seen to expect nothing.
+            return _farthest(space, known, rng), {"journeys": _n_journeys(known)}
         promise = float(np.exp(acquisition(space.features(point[None]))[0]))
-        enough = max(self.tol, _WORTH_A_JOURNEY) if seen.in_box else self.tol
+        n_before = _n_journeys(known)
+        enough = max(self.tol, _WORTH_A_JOURNEY * (1 + n_before)) if seen.in_box else self.tol
         if promise <= enough or Space.key(point) in known.tried:
             return None
-        return point, note
+        return point, {"journeys": n_before + 1}
 
     @on_one_blas_thread  # type: ignore[untyped-decorator]
     def _ask(
@@ -340,14 +353,18 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         tops = belief.expected(space.features(np.concatenate([point[None], belief.best])))
         if tops[0] <= tops[1:].max() + _WORTHWHILE:
             point = maximise(belief.acquisition, space, best, known.tried, rng)
-        return point, belief.note
+        promise = float(np.exp(belief.acquisition(space.features(point[None]))[0]))
+        return point, {**belief.note, "promise": promise}
 
     # ------------------------------------------------------------------ results
 
     def _publish(self, job: Job, history: History, stop_reason: str) -> None:
         super()._publish(job, history, stop_reason)
         used = job.probe if any(trial.hypergradient for trial in history) else None
-        lost = any(trial.complete and not trial.hypergradient for trial in history)
+        lost = any(
+            trial.complete and not trial.hypergradient and job.probe_of(trial.proposal)
+            for trial in history
+        )
         kind = "exact" if used is not None and used.is_complete and not lost else "mixed"
         self.gradient_ = "surrogate" if used is None else kind
         self.loss_ = None if used is None else used.loss.name
@@ -430,9 +447,20 @@ class _Slopes:
         """Whether there is one free coordinate, and it is continuous and has slopes."""
         return self.in_box and len(self.free) == 1
 
-    def start(self, note: Mapping[str, Any] | None) -> Array | None:
-        """Return the hyperparameters of the last model."""
-        return None if note is None or "slopes" not in note else np.array(note["slopes"])
+    @property
+    def near_best(self) -> NDArray[np.bool_]:
+        """Which points are not far above the best, or among the few best.
+
+        A model that is told of a cliff expects any slope to level off at once.
+        """
+        few = np.sort(self.z)[: 2 * len(self.free) + 1]
+        return self.z <= max(float(few[-1]), float(few[0]) + _CLIFF)
+
+    def model(self, space: Space, rows: NDArray[np.bool_]) -> SlopedGaussianProcess:
+        """Return a Gaussian process of minus the log losses of some of the points."""
+        return SlopedGaussianProcess(
+            self.x[rows], -self.z[rows], -self.slopes[rows], space.kinds, space.n_levels
+        )
 
 
 def _flat(space: Space, unit: Array, found: HyperGradient) -> Array:
@@ -444,6 +472,26 @@ def _flat(space: Space, unit: Array, found: HyperGradient) -> Array:
             inside = dimension.encode(value)
             out[j] = inside[0] if inside else (0.0 if way > 0 else 1.0)
     return out
+
+
+def _n_journeys(known: Known) -> int:
+    """Return how many times something was expected elsewhere."""
+    return 0 if known.note is None else int(known.note.get("journeys", 0))
+
+
+def _n_idle(note: Mapping[str, Any] | None, promise: float) -> int:
+    """Return how many candidates in a row have promised next to nothing, with one of `promise`."""
+    before = 0 if note is None else int(note.get("idle", 0))
+    return before + 1 if promise < _NEXT_TO_NOTHING else 0
+
+
+def _into_relief(space: Space, known: Known, seen: _Slopes, rng: np.random.Generator) -> Array:
+    """Return where it may be downhill: off the plateau, if its edge is known, or else far away."""
+    if seen.in_box and np.isfinite(seen.flat[-1]).any():
+        point = space.snap(off_plateau(seen.x[-1], seen.flat[-1])[None])[0]
+        if Space.key(point) not in known.tried:
+            return np.asarray(point)
+    return _farthest(space, known, rng)
 
 
 def _farthest(space: Space, known: Known, rng: np.random.Generator) -> Array:

@@ -34,6 +34,7 @@ class Job:
     """All that stays the same from the first fold of a search to the last."""
 
     fixed: dict[str, Any]  # arguments of evaluate_fold that all folds share
+    probe: Any  # what asks fits for their hypergradients; None if nobody wants to know
     folds: list[tuple[Any, Any]]
     space: Space
     n_candidates: int
@@ -52,10 +53,9 @@ class Job:
         """How many trials there will be at most."""
         return self.race.n_trials(self.n_candidates)
 
-    @property
-    def probe(self) -> Any:
-        """What asks each fit for its hypergradient; None if nobody wants to know."""
-        return self.fixed["probe"]
+    def probe_of(self, proposal: Proposal) -> Any:
+        """Return what asks those of one trial."""
+        return self.probe.of_trial(proposal.note) if self.probe is not None else None
 
 
 class Loop:
@@ -216,5 +216,9 @@ class Loop:
                     number * n_folds + fold, leaves_process=evaluator.leaves_process
                 ),
             },
-            {"parameters": proposal.params, "grown_from": self._kept.take(proposal, fold)},
+            {
+                "parameters": proposal.params,
+                "probe": job.probe_of(proposal),
+                "grown_from": self._kept.take(proposal, fold),
+            },
         )

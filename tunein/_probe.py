@@ -13,6 +13,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import GammaRegressor, PoissonRegressor, TweedieRegressor
 from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
 
 from tunein._families import (
     LOSSES,
@@ -184,6 +185,13 @@ class FoldProbe:
     names: tuple[str, ...]
     is_complete: bool
 
+    def of_trial(self, note: Mapping[str, Any] | None) -> FoldProbe | None:
+        """Return what asks the fits of a trial that was proposed with a note of the search.
+
+        Once the descent is over nobody goes by slopes.
+        """
+        return None if note is not None and "descended" in note else self
+
     def __call__(
         self,
         estimator: Any,
@@ -229,7 +237,7 @@ class FoldProbe:
 
 def _samples(estimator: Any, X: Any, y: Any, rows: Any, train: Any, sample_weight: Any) -> Samples:
     """Return one side of a fold, as ``_fit_and_score`` cuts it."""
-    own_X, own_y = _safe_split(estimator, X, y, rows, train)
+    own_X, own_y = _cut(estimator, X, y, rows, train)
     own_y = np.asarray(own_y)
     if is_classifier(estimator) and own_y.ndim == 2 and own_y.shape[1] == 1:
         own_y = own_y.ravel()  # as the estimator does, with a warning
@@ -238,6 +246,12 @@ def _samples(estimator: Any, X: Any, y: Any, rows: Any, train: Any, sample_weigh
         cut = _check_method_params(X, params={"sample_weight": sample_weight}, indices=rows)
         weight = np.asarray(cut["sample_weight"], dtype=np.float64)
     return Samples(own_X, own_y, weight)
+
+
+def _cut(estimator: Any, X: Any, y: Any, rows: Any, train: Any) -> tuple[Any, Any]:
+    if type(X) is type(y) is np.ndarray and not get_tags(estimator).input_tags.pairwise:
+        return X[rows], y[rows]  # to find out that this is all takes longer, for few samples
+    return _safe_split(estimator, X, y, rows, train)  # type: ignore[no-any-return]
 
 
 def _weight_of_fit(estimator: Any, fit_params: Mapping[str, Any]) -> Any:

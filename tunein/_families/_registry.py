@@ -7,7 +7,6 @@ parameters. It may polish the fit first: a hypergradient is right only at the in
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -20,6 +19,7 @@ from tunein._math.losses import Array, Valued
 from tunein._math.matrices import is_sparse
 
 Output: TypeAlias = Literal["target", "decision"]
+InSamples: TypeAlias = tuple[Array, Array]
 
 
 class NoHypergradient(Exception):
@@ -55,9 +55,9 @@ class HyperGradient:
         The loss at the inner optimum.
     gradient : dict of str to float
         Its derivative in each parameter, in the parameter's own units.
-    inputs : tuple of two ndarrays of the shapes of X, default=None
-        Its derivative in the training and the test samples, for transformers in front; None if
-        the rule does not say.
+    inputs : tuple of two ndarrays of the shapes of X, or callable, default=None
+        Its derivative in the training and the test samples, for transformers in front, or what
+        computes that when it is called: few searches ask. None if the rule does not say.
     flat : dict of str to (float, int), default=<factory>
         Where the loss does not change with a parameter, as with a penalty beyond which all
         coefficients are zero: the value from which on that is so, and 1 for upwards from there,
@@ -76,8 +76,18 @@ class HyperGradient:
 
     loss: float
     gradient: dict[str, float]
-    inputs: tuple[Array, Array] | None = None
+    inputs: InSamples | Callable[[], InSamples] | None = None
     flat: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    def in_samples(self) -> InSamples | None:
+        """Return the derivative in the training and the test samples.
+
+        Returns
+        -------
+        inputs : tuple of two ndarrays of the shapes of X, or None
+            Computed now, if it has not been.
+        """
+        return self.inputs() if callable(self.inputs) else self.inputs
 
     @classmethod
     def mean(cls, folds: Sequence[HyperGradient]) -> HyperGradient:
@@ -248,7 +258,8 @@ def rule_of(estimator: Any) -> Rule | None:
     cls: Any = type(estimator)
     for base in cls.__mro__:
         if base in _RULES:
-            return _RULES[base] if all(_inherits(cls, base, name) for name in _ANSWERS) else None
+            same = all(_defined(cls, name) is _defined(base, name) for name in _ANSWERS)
+            return _RULES[base] if same else None
     return None
 
 
@@ -256,8 +267,9 @@ def rule_of(estimator: Any) -> Rule | None:
 _ANSWERS = ("fit", "predict", "predict_proba", "decision_function")
 
 
-def _inherits(cls: type, base: type, name: str) -> bool:
-    return inspect.getattr_static(cls, name, None) is inspect.getattr_static(base, name, None)
+def _defined(cls: type, name: str) -> Any:
+    """Return an attribute of a class as it was written, without the code that reading it runs."""
+    return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
 
 
 def plain(X: Any) -> Any:

@@ -152,11 +152,13 @@ def hypergradient(
     if missing := set(own.values()) - set(found.gradient):
         raise ValueError(f"The rule of {type(chain.last).__name__} returned no slope in {missing}.")
     gradient = {name: found.gradient[inner] for name, inner in own.items()}
-    for name, position, inner in chain.smooth(rule, names):
-        if found.inputs is None:
+    smooth = list(chain.smooth(rule, names))
+    inputs = found.in_samples() if smooth else None
+    for name, position, inner in smooth:
+        if inputs is None:
             raise NoHypergradient(f"slopes of {type(chain.last).__name__} in samples, for {name}")
         front = [step for _, step in chain.front[position:]]
-        moved = _Moved(front, inner, stages[position], train.y, found.inputs)
+        moved = _Moved(front, inner, stages[position], train.y, inputs)
         gradient[name] = moved.slope(name)
     return HyperGradient(
         found.loss,

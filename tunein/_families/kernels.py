@@ -67,9 +67,14 @@ def kernel_ridge(
         "gamma": own.by_gamma + cross.by_gamma,
         "coef0": own.by_coef0 + cross.by_coef0,
     }
-    inputs = None
-    if own.inputs is not None and cross.inputs is not None:
-        inputs = own.inputs[0] + own.inputs[1] + cross.inputs[1], cross.inputs[0]
+    of_own, of_cross = own.inputs, cross.inputs
+    if of_own is None or of_cross is None:
+        return HyperGradient(back.loss, gradient)
+
+    def inputs() -> tuple[Array, Array]:
+        (as_first, as_second), (in_test, in_train) = of_own(), of_cross()
+        return as_first + as_second + in_train, in_test
+
     return HyperGradient(back.loss, gradient, inputs)
 
 

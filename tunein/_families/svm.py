@@ -279,13 +279,16 @@ def _dual(
         "gamma": found.by_gamma,
         "coef0": found.by_coef0,
     }
-    inputs = None
-    if found.by_train is not None and found.by_test is not None:
-        inputs = found.by_train, found.by_test
-        if kernel.has_gamma and estimator.gamma == "scale":
-            # gamma = 1 / (p var X), and d var / dX = 2 (X - mean) / size.
-            in_log = -2 * (X - X.mean()) / (X.size * X.var())
-            inputs = found.by_train + found.by_gamma * kernel.gamma * in_log, found.by_test
+    of_kernel = found.inputs
+    if of_kernel is None or not (kernel.has_gamma and estimator.gamma == "scale"):
+        return HyperGradient(found.loss, gradient, of_kernel)
+
+    def inputs() -> tuple[Array, Array]:
+        in_train, in_test = of_kernel()
+        # gamma = 1 / (p var X), and d var / dX = 2 (X - mean) / size.
+        in_log = -2 * (X - X.mean()) / (X.size * X.var())
+        return in_train + found.by_gamma * kernel.gamma * in_log, in_test
+
     return HyperGradient(found.loss, gradient, inputs)
 
 

@@ -29,8 +29,9 @@ _LEAST_STEP, _FIRST_STEP, _MOST_STEP = 0.1, 0.25, 0.4
 # So close to an end the end itself is meant.
 _END = 0.02
 
-# Part of an interval that a cubic's minimum keeps from both ends, so that no step is wasted.
-_INSIDE = 0.02
+# Part of an interval that a cubic's minimum keeps from both ends, so that no step is wasted; and of
+# a wide one, as _WIDE is, where a cubic knows little.
+_INSIDE, _INSIDE_WIDE = 0.02, 0.25
 
 # Slopes that keep this part of what they were from one step to the next have hardly changed.
 _HARDLY = 0.5
@@ -47,14 +48,29 @@ _RADIUS, _LEAST_RADIUS, _MOST_RADIUS = 0.25, 0.01, 1.0
 # Below this part of what was promised a step was a failure; above, a success.
 _KEPT_LITTLE, _KEPT_MUCH = 0.1, 0.5
 
-# Starts of the minimisation within the region, beside its centre.
-_N_STARTS = 4
+# Points within the region that are drawn to find one to minimise from, beside its centre.
+_N_DRAWN = 64
 
 
 def has_one_valley(x: Array, g: Array) -> bool:
     """Tell whether slopes g at points x of a line fall to one minimum and rise from it."""
     signs = np.sign(g[np.argsort(x, kind="stable")])
     return bool(np.all(np.diff(signs[signs != 0]) >= 0))
+
+
+def off_plateau(x: Array, flat: Array) -> Array:
+    """Return a point a step beyond the edge of a plateau.
+
+    Parameters
+    ----------
+    x : ndarray of shape (c,)
+        A point on the plateau.
+    flat : ndarray of shape (c,)
+        Where the plateau begins, for each coordinate along which it is one; NaN for others.
+    """
+    way = np.sign(flat - x)
+    room = np.where(way < 0, flat, 1 - flat)
+    return np.where(np.isnan(flat), x, flat + way * np.minimum(_FIRST_STEP, room / 2))
 
 
 @dataclass(frozen=True)
@@ -106,17 +122,23 @@ def line_step(points: Array, z: Array, slopes: Array, flats: Array, j: int, tol:
     low = here[0] if flat[0] > x[0] else 0.0
     high = here[-1] if flat[-1] < x[-1] else 1.0
     best = float(z.min())
+    is_edge = np.isfinite(flat)
     options = [
-        _cubic(here[i], here[i + 1], z[i : i + 2], g[i : i + 2]) for i in range(len(here) - 1)
+        _beside_edge(here[i : i + 2], z[i : i + 2], g[i : i + 2], is_edge[i : i + 2])
+        if is_edge[i] != is_edge[i + 1]
+        else _cubic(here[i], here[i + 1], z[i : i + 2], g[i : i + 2])
+        for i in range(len(here) - 1)
     ]
-    is_flat = np.isfinite(flat) | (len(z) == 1)
+    is_flat = is_edge | (len(z) == 1)
     options += [_outward(here, z, g, is_flat, low, -1), _outward(here, z, g, is_flat, high, 1)]
     options = [_not_creeping(here, g, option) for option in options]
     sought = [(value, place) for value, place in options if value < best]
     value, place = min(sought, default=(best, float(here[int(z.argmin())])))
     if best - value <= tol:
-        unseen = _unseen(x)
-        unseen = _doubtful(here, g, int(z.argmin())) if unseen is None else unseen
+        i = int(z.argmin())
+        is_closed = bool(np.any(g[:i] < 0) and np.any(g[i + 1 :] > 0))
+        unseen = None if is_closed else _unseen(x)
+        unseen = _doubtful(here, g, i) if unseen is None else unseen
         value, place = (value, place) if unseen is None else (-math.inf, unseen)
     point = points[0].copy()
     point[j] = place
@@ -126,7 +148,7 @@ def line_step(points: Array, z: Array, slopes: Array, flats: Array, j: int, tol:
 def _unseen(x: Array) -> float | None:
     """Return a place that shows enough of the line, if too little of it has been looked at.
 
-    A start in a valley's bottom would else know of no other.
+    A start in a valley's bottom, one of whose sides has not been seen, would else know of no other.
     """
     low, high = float(x.min()), float(x.max())
     missing = _LOOKED_AT - (high - low)
@@ -148,6 +170,19 @@ def _doubtful(x: Array, g: Array, best: int) -> float | None:
     return float(x[best] + x[ahead]) / 2 if is_wide and is_alone else None
 
 
+def _beside_edge(x: Array, z: Array, g: Array, is_edge: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the middle between the edge of a plateau and a point from which it is downhill there.
+
+    How steep it is on this side of the edge nobody knows; a cubic would take it for flat. The value
+    is the bound that the slope of the point sets, and if the two are far apart anything.
+    """
+    h, near = float(x[1] - x[0]), int(is_edge[0])
+    fall = float(g[near] if is_edge[0] else -g[near])
+    if fall <= 0:
+        return math.inf, float(x.mean())
+    return -math.inf if h > _WIDE else float(z[near] - fall * h), float(x.mean())
+
+
 def _cubic(a: float, b: float, z: Array, g: Array) -> tuple[float, float]:
     """Return the least value between a and b of the cubic through both points, and its place."""
     h = b - a
@@ -159,12 +194,13 @@ def _cubic(a: float, b: float, z: Array, g: Array) -> tuple[float, float]:
         return math.inf, a
     roots = np.roots([3 * c3, 2 * c2, h * g[0]]) if abs(c3) + abs(c2) > 0 else np.empty(0)
     t = np.real(roots[np.abs(np.imag(roots)) < 1e-12])
-    t = np.clip(t[(t > 0) & (t < 1)], _INSIDE, 1 - _INSIDE)
+    t = t[(t > 0) & (t < 1)]
     if (g[1] == 0 and g[0] >= 0) or not len(t):
         return math.inf, a
     values = z[0] + h * g[0] * t + c2 * t**2 + c3 * t**3
     i = int(values.argmin())
-    return float(values[i]), a + h * float(t[i])
+    inside = _INSIDE_WIDE if h > _WIDE else _INSIDE
+    return float(values[i]), a + h * float(np.clip(t[i], inside, 1 - inside))
 
 
 def _not_creeping(x: Array, g: Array, option: tuple[float, float]) -> tuple[float, float]:
@@ -193,29 +229,31 @@ def _outward(
 ) -> tuple[float, float]:
     """Return what may be gained beyond the outermost point on one side, and where to look.
 
-    The value is the bound that the slope sets, if the slope only becomes gentler; beyond the edge
-    of a plateau nothing is known.
+    The value is the bound that the slope sets, if the slope only becomes gentler, and as far as it
+    lasts if it goes on as it did; beyond the edge of a plateau nothing is known.
     """
     i, j = (0, 1) if way < 0 else (-1, -2)
     room = (end - x[i]) * way
     fall = -g[i] * way
     if room <= 1e-9 or fall < 0 or (fall == 0 and not is_flat[i]):
         return math.inf, end
-    step = _FIRST_STEP
+    step, lasts = _FIRST_STEP, room
     if len(x) > 1 and -g[j] * way > fall > 0:  # slopes meet zero where the secant does
         step = fall / (-g[j] * way - fall) * abs(x[i] - x[j])
+        lasts = min(room, max(step, _LEAST_STEP))
     step = min(max(step, _LEAST_STEP), _MOST_STEP)
     place = x[i] + way * step
     if step > room - _END:
         # the middle of what is left is sooner right than the end, unless it is close
         place = end if room < _LEAST_STEP or len(x) > 1 else x[i] + way * room / 2
-    return float(z[i] - fall * room) if fall else -math.inf, float(place)
+    return float(z[i] - fall * lasts) if fall else -math.inf, float(place)
 
 
 def region_step(
     model: SlopedGaussianProcess,
     x: Array,
     z: Array,
+    slopes: Array,
     note: Mapping[str, Any] | None,
     rng: np.random.Generator,
 ) -> Step:
@@ -225,7 +263,7 @@ def region_step(
     ----------
     model : SlopedGaussianProcess
         Of ``-z``.
-    x, z : ndarray of shape (n, c), (n,)
+    x, z, slopes : ndarray of shape (n, c), (n,), (n, c)
         The points so far, in the order of trial.
     note : mapping or None
         Of the last step.
@@ -243,18 +281,39 @@ def region_step(
         value, _, slope, _ = model.predict_gradient(at[None], free)
         return -float(value[0, 0]), -slope[0, 0]
 
-    starts = [centre[free], *(low + (high - low) * rng.random((_N_STARTS, len(free))))]
+    drawn = np.tile(centre, (_N_DRAWN, 1))
+    drawn[:, free] = low + (high - low) * rng.random((_N_DRAWN, len(free)))
+    starts = [centre[free], drawn[int(model.predict(drawn)[0][0].argmax()), free]]
     found = [
         minimize(mean, u, jac=True, method="L-BFGS-B", bounds=list(zip(low, high, strict=True)))
         for u in starts
     ]
     least = min(found, key=lambda result: float(result.fun))
     promise = float(z[best] - least.fun)
-    reached = bool(np.any(np.abs(least.x - centre[free]) > 0.99 * radius))
+    move = np.clip(least.x, low, high) - centre[free]
+    move *= _stretch(move, x[:, free], z, slopes[:, free])
     point = centre.copy()
-    point[free] = np.clip(least.x, low, high)
+    point[free] = np.clip(centre[free] + move, low, high)
+    reached = bool(np.any(np.abs(point[free] - centre[free]) > 0.99 * radius))
     record = {"radius": radius, "promise": promise, "best": float(z[best]), "reached": reached}
     return Step(point, promise, {"step": record, "n": len(z)})
+
+
+def _stretch(move: Array, x: Array, z: Array, g: Array) -> float:
+    """Return how many times as far to go, where slopes have hardly changed since the last step.
+
+    The model expects every slope to level off soon. In a long valley that makes steps ever shorter.
+    """
+    best = int(z.argmin())
+    if best == 0:
+        return 1.0
+    before = int(z[:best].argmin())
+    last = x[best] - x[before]
+    fell, falls = float(g[before] @ last), float(g[best] @ last)
+    ahead = float(g[best] @ move)
+    if not (falls < _HARDLY * fell < 0 and ahead < 0):
+        return 1.0
+    return max(1.0, 2 * float(np.linalg.norm(last)) / max(float(np.linalg.norm(move)), 1e-12))
 
 
 def _next_radius(z: Array, note: Mapping[str, Any] | None) -> float:

@@ -16,7 +16,7 @@ X is dense or sparse; w (p,), or (p, k) for k columns of the same curvature.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,9 @@ _UNSEEN, _MAX_LAST_STEPS = 1e-12, 4
 
 # How far a pull may be beyond the penalty by rounding; zeros on the way of a step looked at.
 _SLACK, _MOST_CROSSINGS = 1e-9, 100
+
+# Part of what a step promises that is enough to take all of it.
+_KEPT = 0.25
 
 # Part of the penalty that may be left of the slope where the curvature is zero.
 _LEFT = 1e-6
@@ -111,6 +114,9 @@ class Curvature:
     def _centred_square(self, X: Any, D: Array) -> Array:
         if not is_sparse(X):
             A = X - self._mean if self._intercept else X
+            if np.all(D >= 0):  # of a matrix times its own transpose half is computed
+                A = np.sqrt(D)[:, None] * A
+                return np.asarray(A.T @ A, dtype=np.float64)
             return np.asarray(A.T @ _times_rows(A, D), dtype=np.float64)
         H = dense(X.T @ _times_rows(X, D))
         return H - self._total * np.outer(self._mean, self._mean) if self._intercept else H
@@ -252,17 +258,21 @@ def conjugate_gradients(
 
 def input_slopes(
     X: Any, g: Array, w: Array, u: Array, pull: Array, t: Array
-) -> tuple[Array, Array] | None:
-    """Return the slopes of the loss in training and test samples; None if X is sparse.
+) -> Callable[[], tuple[Array, Array]] | None:
+    """Return what computes the slopes of the loss in training and test samples; None if sparse.
 
     ``F = X' pull + ...`` gives ``-(pull u' + t w')``, where t is the curvature of each sample times
     the decisions of u; and test samples ``g w'`` for the slope g in their decisions.
     """
     if is_sparse(X):  # they would be dense
         return None
-    g, pull, t = (a if a.ndim == 2 else a[:, None] for a in (g, pull, t))
-    w, u = (a.reshape(len(a), -1) for a in (w, u))
-    return -(pull @ u.T + t @ w.T), g @ w.T
+
+    def slopes() -> tuple[Array, Array]:
+        rows = [a if a.ndim == 2 else a[:, None] for a in (g, pull, t)]
+        W, U = (a.reshape(len(a), -1) for a in (w, u))
+        return -(rows[1] @ U.T + rows[2] @ W.T), rows[0] @ W.T
+
+    return slopes
 
 
 def _times_rows(X: Any, weights: Array) -> Any:
@@ -313,6 +323,8 @@ class Optimum:
         Intercept.
     support : ndarray of int
         Coefficients that are not held at zero.
+    columns : {ndarray, sparse matrix} of shape (n, number of those)
+        Their features.
     curvature : Curvature
         On the support.
     pull : ndarray of shape (n,)
@@ -325,6 +337,7 @@ class Optimum:
     w: Array
     b: float
     support: NDArray[np.intp]
+    columns: Any
     curvature: Curvature
     pull: Array
     bend: Array
@@ -351,11 +364,12 @@ def polish(glm: Glm, w: Array, b: float) -> Optimum | None:
     value, last_steps = glm.objective(w, b), 0
     if not np.isfinite(value):
         return None
+    at: Optimum | None = None
     for _ in range(_MAX_STEPS):
         S = np.flatnonzero(active)
-        at = _at(glm, w, b, S)
-        F = glm.X.T @ at.pull
-        step, step0, promised = _newton(at, F[S] + glm.a1 * sign[S])
+        at = _at(glm, w, b, S, at)
+        slope = at.columns.T @ at.pull + glm.a2 * w[S] + glm.a1 * sign[S]
+        step, step0, promised = _newton(at, slope)
         wrong = (w[S] == 0) & (step * sign[S] > 0)
         if glm.a1 > 0 and wrong.any():  # would go to the other side of zero than its pull says
             active[S[wrong]] = False
@@ -363,7 +377,7 @@ def polish(glm: Glm, w: Array, b: float) -> Optimum | None:
         if promised > _NOTHING * abs(value):
             # Where the objective is flat to the last digit only the step tells what is left.
             is_last = promised < _UNSEEN * abs(value)
-            there, there0, new = _along(glm, w, b, S, step, step0, at_end=is_last)
+            there, there0, new = _along(at, step, step0, promised, at_end=is_last)
             # One that is zero but for rounding, and on the way to the other side, is on none.
             is_freed = new <= value * (1 + _UNSEEN) and bool(np.any((w != 0) & (there == 0)))
             last_steps += is_last
@@ -374,17 +388,19 @@ def polish(glm: Glm, w: Array, b: float) -> Optimum | None:
                 continue
         if promised > _UNSEEN * abs(value):
             return None
-        left = F[S] + glm.a2 * w[S] + glm.a1 * sign[S]
-        flat, flat0 = at.curvature.flat(left)
-        if glm.a1 > 0 and left @ flat > _LEFT * glm.a1 * np.abs(flat).sum():
+        flat, flat0 = at.curvature.flat(slope)
+        if glm.a1 > 0 and slope @ flat > _LEFT * glm.a1 * np.abs(flat).sum():
             # Along what the curvature does not see it is downhill until a coefficient is zero.
             t = _to_zero(w[S], flat)
-            w, b, value = _along(glm, w, b, S, t * flat, t * flat0, at_end=False)
+            w, b, value = _along(at, t * flat, t * flat0, np.inf, at_end=False)
             active &= w != 0
             sign = np.where(active, np.sign(w), 0.0)
             continue
+        if glm.a1 == 0:
+            return at
+        F = glm.X.T @ at.pull
         beyond = np.where(active, 0.0, np.abs(F) - glm.a1 * (1 + _SLACK))
-        if glm.a1 == 0 or beyond.max(initial=0.0) <= 0:
+        if beyond.max(initial=0.0) <= 0:
             return at
         first = np.argsort(-beyond)[: max(1, len(S) // 4)]
         first = first[beyond[first] > 0]
@@ -400,62 +416,61 @@ def _to_zero(w: Array, direction: Array) -> float:
     return first if np.isfinite(first) else 1.0
 
 
-def _at(glm: Glm, w: Array, b: float, S: NDArray[np.intp]) -> Optimum:
-    XS = glm.X if len(S) == len(w) else glm.X[:, S]
+def _at(glm: Glm, w: Array, b: float, S: NDArray[np.intp], last: Optimum | None) -> Optimum:
+    """Return what is known at w and b; that of squared losses is as curved as it was at `last`."""
+    if last is None or not np.array_equal(S, last.support):
+        last, XS = None, glm.X if len(S) == len(w) else glm.X[:, S]
+    else:
+        XS = last.columns
     _, pull, bend = glm.pointwise(XS @ w[S] + b)
+    if last is not None and np.array_equal(bend, last.bend):
+        return replace(last, w=w, b=b, pull=pull)
     curvature = Curvature(XS, bend, glm.a2, intercept=glm.intercept)
-    return Optimum(glm, w, b, S, curvature, pull, bend)
+    return Optimum(glm, w, b, S, XS, curvature, pull, bend)
 
 
 def _newton(at: Optimum, F: Array) -> tuple[Array, float, float]:
     """Return the step to subtract, that of the intercept, and twice the decrease it promises."""
-    F = F + at.glm.a2 * at.w[at.support]
     F0 = float(at.pull.sum()) if at.glm.intercept else 0.0
     step, step0 = at.curvature.solve(F, F0, tol=1e-4)
     return step, float(step0), float(F @ step) + F0 * float(step0)
 
 
 def _along(
-    glm: Glm,
-    w: Array,
-    b: float,
-    S: NDArray[np.intp],
-    step: Array,
-    step0: float,
-    *,
-    at_end: bool,
+    at: Optimum, step: Array, step0: float, promised: float, *, at_end: bool
 ) -> tuple[Array, float, float]:
     """Return the best of the places on the way of a step, and the objective there.
 
-    Places where a coefficient comes to zero, the end, and halves of the way that is downhill; only
-    the end, if nothing comes to zero before, if the objective tells no difference (`at_end`).
+    Coefficients that come to zero stay there. The end, if that keeps enough of twice the decrease
+    that is `promised`; else places where a coefficient comes to zero, and halves of the way that is
+    downhill; only the end, if nothing comes to zero before, if the objective tells no difference
+    (`at_end`).
     """
-    eta, move = glm.X @ w + b, glm.X[:, S] @ step + step0
+    glm, w, b, S = at.glm, at.w, at.b, at.support
 
-    def place(t: float) -> Array:
-        out = w.copy()
-        out[S] -= t * step
+    def inside(t: float) -> Array:
+        out = w[S] - t * step
         if glm.a1 > 0:
-            out[S[np.isclose(crossing, t, rtol=1e-14, atol=0)]] = 0.0
+            out[(crossing > 0) & (crossing <= t * (1 + 1e-14))] = 0.0
         return out
 
     def value(t: float) -> float:
-        there = place(t)
-        return float(
-            glm.pointwise(eta - t * move)[0].sum()
-            + glm.a1 * np.abs(there).sum()
-            + glm.a2 / 2 * (there @ there)
-        )
+        inner = inside(t)
+        loss = float(glm.pointwise(at.columns @ inner + (b - t * step0))[0].sum())
+        return loss + glm.a1 * float(np.abs(inner).sum()) + glm.a2 / 2 * float(inner @ inner)
 
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         crossing = w[S] / step
-    before = value(0.0)
-    at_zero = crossing[(crossing > 0) & (crossing <= 1)] if glm.a1 > 0 else np.empty(0)
-    options = {float(t): value(float(t)) for t in [1.0, *np.unique(at_zero)[:_MOST_CROSSINGS]]}
+    before, options = value(0.0), {1.0: value(1.0)}
+    crossed = np.unique(crossing[(crossing > 0) & (crossing <= 1)]) if glm.a1 > 0 else np.empty(0)
+    if not options[1.0] < before - _KEPT * promised:
+        options |= {float(t): value(float(t)) for t in crossed[:_MOST_CROSSINGS]}
     t = 1.0
     while not at_end and min(options.values()) >= before and t > 1e-8:
         t /= 2
         options[t] = value(t)
     t = min(options, key=lambda t: options[t])
-    t = 1.0 if at_end and not len(at_zero) else t
-    return place(t), b - t * step0, options[t]
+    t = 1.0 if at_end and not len(crossed) else t
+    there = w.copy()
+    there[S] = inside(t)
+    return there, b - t * step0, options[t]

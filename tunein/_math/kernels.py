@@ -6,7 +6,7 @@ that depends on k by G = dL/dk has dL/dtheta = sum G dk/dtheta in a parameter th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,19 +108,20 @@ class ThroughKernel:
     ----------
     by_gamma, by_coef0 : float
         In parameters of the kernel.
-    inputs : tuple of two ndarrays, or None
-        In both sets of samples; None if they are sparse, since these would be dense.
+    inputs : callable, or None
+        Computes those in both sets of samples; None if they are sparse, since these would be
+        dense.
     """
 
     by_gamma: float
     by_coef0: float
-    inputs: tuple[Array, Array] | None
+    inputs: Callable[[], tuple[Array, Array]] | None
 
 
 def through_kernel(
     kernel: Kernel, q: Array, k: Array, weights: Array, X: Any, Z: Any
 ) -> ThroughKernel:
-    """Return the derivatives of ``sum(weights * k)``; overwrites `weights`.
+    """Return the derivatives of ``sum(weights * k)``; overwrites and keeps `weights`.
 
     With M = gamma weights dk/da: in samples, those of products x'z are M Z and M' X; those of
     -|x - z|^2 are twice that, less 2 x_i sum_j M_ij and 2 z_j sum_i M_ij.
@@ -131,16 +132,20 @@ def through_kernel(
     by_coef0 = float(weights.sum()) if kernel.has_coef0 else 0.0
     if is_sparse(X):
         return ThroughKernel(by_gamma, by_coef0, None)
+    return ThroughKernel(by_gamma, by_coef0, lambda: _in_samples(kernel, weights, X, Z))
+
+
+def _in_samples(kernel: Kernel, weights: Array, X: Array, Z: Array) -> tuple[Array, Array]:
     gamma = kernel.gamma if kernel.has_gamma else 1.0
     if kernel.name == "laplacian":
         in_X, in_Z = _apart(weights, X, Z)
-        return ThroughKernel(by_gamma, by_coef0, (gamma * in_X, gamma * in_Z))
+        return gamma * in_X, gamma * in_Z
     in_X, in_Z = weights @ Z, weights.T @ X
     if kernel.name == "rbf":
         gamma *= 2
         in_X -= weights.sum(axis=1)[:, None] * X
         in_Z -= weights.sum(axis=0)[:, None] * Z
-    return ThroughKernel(by_gamma, by_coef0, (gamma * in_X, gamma * in_Z))
+    return gamma * in_X, gamma * in_Z
 
 
 def _apart(weights: Array, X: Array, Z: Array) -> tuple[Array, Array]:

@@ -197,8 +197,9 @@ def _over_columns(
 # Spread of decisions, relative to their size, that is none.
 _CONSTANT = 1e-10
 
-# Newton's steps that find a and b, at most.
-_MAX_STEPS = 50
+# Newton's steps that find a and b, at most; and the part of the loss below which what a step
+# promises is lost in its rounding, so that it is the last.
+_MAX_STEPS, _UNSEEN = 50, 1e-12
 
 
 def _platt(sign: Array, q: Array, w: Array) -> Valued:
@@ -237,8 +238,8 @@ def _logistic(Z: Array, target: Array, w: Array) -> Array:
         pull = Z @ (w * (chance - target))
         H = (Z * (w * chance * (1 - chance))) @ Z.T + 1e-12 * w.sum() * np.eye(len(Z))
         step = np.linalg.solve(H, pull)
-        if pull @ step < 1e-20 * max(value, 1e-300):
-            break
+        if pull @ step < _UNSEEN * max(value, 1e-300):
+            return coef - step
         size = 1.0
         while (new := loss(coef - size * step)) > value and size > 1e-8:
             size /= 2

@@ -60,13 +60,11 @@ class SlopedGaussianProcess:
         Slopes by feature coordinate; NaN where unknown.
     kinds, n_levels : sequence
         As in `squared_distances`.
-    start : ndarray of shape (g + 2,) or None
-        Log-hyperparameters to start from: lengthscales, noise of values, noise of slopes.
 
     Attributes
     ----------
     theta : ndarray of shape (g + 2,)
-        The likeliest log-hyperparameters.
+        The likeliest log-hyperparameters: lengthscales, noise of values, noise of slopes.
     free : ndarray of shape (g,)
         Coordinates that have more than one value.
     """
@@ -78,7 +76,6 @@ class SlopedGaussianProcess:
         slopes: Array,
         kinds: Sequence[str],
         n_levels: Sequence[float],
-        start: Array | None = None,
     ) -> None:
         self._kinds, self._n_levels = kinds, n_levels
         self.free = _free(n_levels)
@@ -88,7 +85,7 @@ class SlopedGaussianProcess:
         self._y = np.concatenate([y, slopes[:, self.free].T[observed]])
         self._ones = (np.arange(len(self._y)) < len(x)).astype(np.float64)
         self._own = self._distances(x)
-        self.theta = self._fit(start)
+        self.theta = self._fit()
         self._precision, noise = self._unpack(self.theta)
         K = self._covariance(self._precision, noise)
         self._factor, self._alpha, self._mean, self._s2 = self._condition(K)
@@ -139,7 +136,7 @@ class SlopedGaussianProcess:
         q = float((self._y - mean * self._ones) @ alpha)
         return factor, alpha, mean, (q + _SEEN_BEFORE * _SIGNAL) / (len(K) + _SEEN_BEFORE)
 
-    def _fit(self, start: Array | None) -> Array:
+    def _fit(self) -> Array:
         g = len(self.free)
         priors = np.array([_LENGTHSCALE] * g + [_NOISE, _ROUGHNESS])
         bounds = [_LOG_LENGTHSCALES] * g + [_LOG_NOISES, _LOG_ROUGHNESSES]
@@ -151,7 +148,7 @@ class SlopedGaussianProcess:
 
         found = minimize(
             loss,
-            priors[:, 0] if start is None else start,
+            priors[:, 0],
             jac=True,
             method="L-BFGS-B",
             bounds=bounds,

@@ -585,8 +585,8 @@ class Slopes:
         In the width of the band.
     by_gamma, by_coef0 : float
         In parameters of the kernel.
-    by_train, by_test : ndarray of the shapes of X, or None
-        In samples, if they are dense.
+    inputs : callable, or None
+        Computes those in training and test samples, if they are dense.
     """
 
     loss: float
@@ -594,8 +594,7 @@ class Slopes:
     by_epsilon: float
     by_gamma: float
     by_coef0: float
-    by_train: Array | None
-    by_test: Array | None
+    inputs: Callable[[], tuple[Array, Array]] | None
 
 
 def differentiate(
@@ -638,13 +637,19 @@ def differentiate(
     q = kernel.base(X[U], X[S])
     test = through_kernel(kernel, qv, Kv, g @ beta[S].T, Z, X[S])
     train = through_kernel(kernel, q, gram(U, S), -u[U] @ beta[S].T, X[U], X[S])
-    by_train = by_test = None
-    if test.inputs is not None and train.inputs is not None:
-        by_train, by_test = np.zeros(X.shape), test.inputs[0]
-        by_train[U] = train.inputs[0]
-        by_train[S] += train.inputs[1] + test.inputs[1]
     by_gamma, by_coef0 = test.by_gamma + train.by_gamma, test.by_coef0 + train.by_coef0
-    return Slopes(value, by_scale, by_epsilon, by_gamma, by_coef0, by_train, by_test)
+    of_test, of_train = test.inputs, train.inputs
+    if of_test is None or of_train is None:
+        return Slopes(value, by_scale, by_epsilon, by_gamma, by_coef0, None)
+
+    def inputs() -> tuple[Array, Array]:
+        (in_test, by_S), (by_U, more_by_S) = of_test(), of_train()
+        in_train = np.zeros(X.shape)
+        in_train[U] = by_U
+        in_train[S] += by_S + more_by_S
+        return in_train, in_test
+
+    return Slopes(value, by_scale, by_epsilon, by_gamma, by_coef0, inputs)
 
 
 def _scattered(settled: list[Settled], each: list[Array], n: int) -> Array:
