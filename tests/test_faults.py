@@ -218,29 +218,12 @@ class Hungry(Faulty):
         return super().fit(X, y)
 
 
-@pytest.fixture
-def little_memory():
-    """A control group of 200 MB, of which the kernel kills what wants more."""
-    group = Path("/sys/fs/cgroup/memory") / f"tunein-{os.getpid()}"
-    try:
-        group.mkdir()
-        (group / "memory.limit_in_bytes").write_text(str(200 * 2**20))
-    except OSError as error:
-        pytest.skip(f"no control group can be made here: {error}")
-    yield group
-    for _ in range(100):
-        try:
-            group.rmdir()
-            break
-        except OSError:  # what was in it has not quite ended
-            time.sleep(0.05)
-
-
 @on_processes
-def test_who_wants_too_much_memory_is_lost_and_nobody_else(backend, little_memory):
+def test_who_wants_too_much_memory_is_lost_and_nobody_else(backend, memory_group):
+    group = memory_group(200 * 2**20)
     undisturbed = scores(search(Hungry(), backend))
     with pytest.warns(FitFailedWarning, match="2 fits failed out of a total of 20"):
-        disturbed = search(Hungry(group=str(little_memory)), backend)
+        disturbed = search(Hungry(group=str(group)), backend)
     assert np.isnan(scores(disturbed).pop(3)).all()
     assert {a: s for a, s in scores(disturbed).items() if a != 3} == {
         a: s for a, s in undisturbed.items() if a != 3

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import joblib
 import numpy as np
@@ -240,17 +239,12 @@ READER = """
 
 
 @pytest.mark.parametrize(("whose", "survives"), [("ours", True), ("scikit-learn's", False)])
-def test_two_workers_need_no_more_memory_than_for_one_x_and_a_half(whose, survives, tmp_path):
+def test_two_workers_need_no_more_memory_than_for_one_x_and_a_half(
+    whose, survives, tmp_path, memory_group
+):
     # The search has 0.9 GB, of which three processes with their modules need 0.3; X has 0.4.
-    group = Path("/sys/fs/cgroup/memory") / f"tunein-folds-{os.getpid()}"
-    try:
-        group.mkdir()
-        (group / "memory.limit_in_bytes").write_text(str(9 * 10**8))
-    except OSError as error:
-        pytest.skip(f"no control group can be made here: {error}")
+    group = memory_group(9 * 10**8)
     np.save(tmp_path / "X.npy", np.full((50_000, 1000), 0.5))
     command = [sys.executable, "-c", textwrap.dedent(READER)]
     ended = subprocess.run([*command, str(group), str(tmp_path / "X.npy"), whose], timeout=300)
-    wait_for(lambda: not (group / "cgroup.procs").read_text())
-    group.rmdir()
     assert (ended.returncode == 0) == survives
