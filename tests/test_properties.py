@@ -58,7 +58,7 @@ def integers(draw):
     width = draw(
         st.integers(1, 10**6) if log else st.one_of(st.integers(1, 20), st.integers(1, 10**9))
     )
-    return Integer(low, low + width, log=log, step=draw(st.integers(1, 2 * width)))
+    return Integer(low, low + width, log=log, step=draw(st.integers(1, width)))
 
 
 numbers = st.one_of(st.integers(-(10**12), 10**12), st.floats(-1e12, 1e12))
