@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any, Self
 
 import numpy as np
 
@@ -86,7 +88,7 @@ class FoldFile:
 
 
 class FoldFiles:
-    """Writes the rows of a fold down when they are wanted first.
+    """Context manager that writes the rows of a fold down when they are wanted first.
 
     Parameters
     ----------
@@ -102,7 +104,14 @@ class FoldFiles:
         self._X = X
         self._folds = folds
         self._files: dict[int, FoldFile] = {}
+        self._open = ExitStack()
         self._folder = folder if folder and _pays(X) and _has_room(X, folds, folder) else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
 
     def stand_in(self, fold: int, train: Any) -> Any:
         """Return what a worker is sent for X: X itself, if not all training rows are asked for."""
@@ -110,7 +119,7 @@ class FoldFiles:
             return self._X
         if fold not in self._files:
             try:
-                self._files[fold] = self._write(fold, os.path.join(self._folder, f"fold-{fold}"))
+                self._files[fold] = self._write(fold, *self._opened(fold))
             except OSError as error:
                 warnings.warn(
                     f"The rows of a fold could not be written to {self._folder} ({error}). Each "
@@ -122,12 +131,26 @@ class FoldFiles:
                 return self._X
         return self._files[fold]
 
-    def _write(self, fold: int, path: str) -> FoldFile:
+    def _opened(self, fold: int) -> tuple[IO[bytes], str]:
+        """Open a file, and return it with the path by which workers find it.
+
+        Where there is /proc it has no name, and so is gone with this process even if that is killed
+        and its workers are not.
+        """
+        folder = str(self._folder)
+        if os.path.isdir("/proc/self/fd"):
+            file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with the others
+            self._open.enter_context(file)
+            return file, f"/proc/{os.getpid()}/fd/{file.fileno()}"
+        path = os.path.join(folder, f"fold-{fold}")
+        return self._open.enter_context(open(path, "wb")), path
+
+    def _write(self, fold: int, file: IO[bytes], path: str) -> FoldFile:
         X, (train, test) = self._X, (_numbers(rows, len(self._X)) for rows in self._folds[fold])
-        with open(path, "wb") as file:
-            for rows in (train, test):
-                for chunk in _chunks(rows, X):
-                    file.write(np.ascontiguousarray(X[chunk]).data)
+        for rows in (train, test):
+            for chunk in _chunks(rows, X):
+                file.write(np.ascontiguousarray(X[chunk]).data)
+        file.flush()
         return FoldFile(path, X.dtype, len(train), len(test), X.shape[1], len(X))
 
 

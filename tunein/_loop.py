@@ -73,6 +73,8 @@ class Loop:
         The workers.
     agenda : Agenda
         The folds that are to be run.
+    files : FoldFiles
+        What stands for X in the workers.
     next_point : callable
         The method: called with the job, what is known, and a generator, it returns a `Step`.
     """
@@ -84,6 +86,7 @@ class Loop:
         watch: Watch,
         evaluator: Evaluator,
         agenda: Agenda,
+        files: FoldFiles,
         next_point: Callable[[Job, Known, np.random.Generator], Step],
     ) -> None:
         self._job = job
@@ -93,7 +96,7 @@ class Loop:
         self._agenda = agenda
         self._next_point = next_point
         self._kept = KeptFits(job.race, history)
-        self._files = FoldFiles(job.fixed["X"], job.folds, evaluator.folder)
+        self._files = files
 
     def run(self) -> None:
         """Go on until nothing is in work, or what is in work is given up."""

@@ -24,6 +24,7 @@ from tunein._earlier import Earlier, first_candidates
 from tunein._evaluation import failed_fold
 from tunein._events import Replay
 from tunein._fingerprint import Fingerprint, Part
+from tunein._fold_files import FoldFiles
 from tunein._halving import Halving, Setup, race_of
 from tunein._history import Evidence, History, Known, Trial
 from tunein._journal import CheckpointError, Journal
@@ -352,7 +353,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             lookback = self._lookback(evaluation.n_workers_asked, n_at_once, job.probe)
             agenda = Agenda(job.race, history, lookback if job.is_seeded else None)
             watch.check_worker(evaluator.can_abandon)
-            Loop(job, history, watch, evaluator, agenda, self._next_point).run()
+            with FoldFiles(job.fixed["X"], job.folds, evaluator.folder) as files:
+                Loop(job, history, watch, evaluator, agenda, files, self._next_point).run()
         job.context.end_search()
         if conclusion := watch.conclusion:
             return conclusion

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import threading
 import time
@@ -13,7 +12,6 @@ from concurrent.futures import Future
 from typing import Any
 
 from joblib.externals.loky import BrokenProcessPool
-from joblib.externals.loky.backend import resource_tracker
 from joblib.parallel import BatchedCalls
 
 from tunein._abroad import Mark, how_it_ended
@@ -43,13 +41,16 @@ class MarkedProcesses(Processes):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.folder: str = _make_folder(self._parallel._backend_kwargs["temp_folder"])
+        parent = _place_on_disk(self._parallel._backend_kwargs["temp_folder"])
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="tunein-", dir=parent, ignore_cleanup_errors=True
+        )
+        self.folder: str = self._folder.name
         self._suspects: deque[Call] = deque()
 
     def __exit__(self, exc_type: type[BaseException] | None, *_: Any) -> None:
         super().__exit__(exc_type)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        resource_tracker.unregister(self.folder, "folder")
+        self._folder.cleanup()
 
     def _send_waiting(self) -> None:
         if any(call.is_alone for call in self._sent.values()):
@@ -202,16 +203,11 @@ class ForkedProcesses(MarkedProcesses):
                 self._judge(call, process and process.exitcode, None)
 
 
-def _make_folder(wanted: str | None) -> str:
-    """Make a folder that is gone with this process, however that ends.
-
-    It is to be on a disk: where nothing else is said not in /tmp, which is often in memory.
-    """
-    parent = wanted or os.environ.get("JOBLIB_TEMP_FOLDER")
-    if parent:
-        os.makedirs(parent, exist_ok=True)
+def _place_on_disk(wanted: str | None) -> str | None:
+    """Return where temporary files go; where nothing else is said not /tmp, often in memory."""
+    place = wanted or os.environ.get("JOBLIB_TEMP_FOLDER")
+    if place:
+        os.makedirs(place, exist_ok=True)
     elif "TMPDIR" not in os.environ and os.access(_ON_DISK, os.W_OK):
-        parent = _ON_DISK
-    folder = tempfile.mkdtemp(prefix="tunein-", dir=parent)
-    resource_tracker.register(folder, "folder")
-    return folder
+        place = _ON_DISK
+    return place
