@@ -179,4 +179,4 @@ def _pays(X: Any) -> bool:
 
 def _has_room(X: Any, folds: Sequence[tuple[Any, Any]], folder: str) -> bool:
     n_rows = sum(len(_numbers(rows, len(X))) for fold in folds for rows in fold)
-    return n_rows * X[:1].nbytes <= _SHARE * shutil.disk_usage(folder).free
+    return bool(n_rows * X[:1].nbytes <= _SHARE * shutil.disk_usage(folder).free)
