@@ -93,7 +93,8 @@ class Loop:
         self._agenda = agenda
         self._next_point = next_point
         self._kept = KeptFits(job.race, history)
-        self._files = FoldFiles(job.fixed["X"], job.folds, evaluator.folder)
+        params = [*job.fixed["fit_params"].values(), *job.fixed["score_params"].values()]
+        self._files = FoldFiles(job.fixed["X"], job.folds, evaluator.folder, params)
 
     def run(self) -> None:
         """Go on until nothing is in work, or what is in work is given up."""
