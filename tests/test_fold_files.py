@@ -283,7 +283,9 @@ def test_no_file_outlives_the_search(is_killed, tmp_path):
     environment = {**os.environ, "JOBLIB_TEMP_FOLDER": str(tmp_path)}
     child = subprocess.Popen([sys.executable, "-c", code], env=environment)
     if is_killed:
-        wait_for(lambda: list(tmp_path.glob("tunein-*/fold-*")))
+        # Both workers have begun: of one that is killed while it starts them loky leaves some.
+        wait_for(lambda: len(list(tmp_path.glob("tunein-*/[0-9]*"))) == 2)
+        assert list(tmp_path.glob("tunein-*/fold-*"))
         child.send_signal(signal.SIGKILL)
     child.wait(60)
     wait_for(lambda: not list(tmp_path.glob("tunein-*")))  # when the workers have ended as well

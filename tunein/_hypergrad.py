@@ -488,7 +488,9 @@ def _n_idle(note: Mapping[str, Any] | None, promise: float) -> int:
 def _into_relief(space: Space, known: Known, seen: _Slopes, rng: np.random.Generator) -> Array:
     """Return where it may be downhill: off the plateau, if its edge is known, or else far away."""
     if seen.in_box and np.isfinite(seen.flat[-1]).any():
-        point = space.snap(off_plateau(seen.x[-1], seen.flat[-1])[None])[0]
+        # A line is halved by its own steps, as soon as there is relief.
+        n_off = 0 if seen.on_line else int(np.isnan(seen.flat).all(axis=1).sum())
+        point = space.snap(off_plateau(seen.x[-1], seen.flat[-1], n_off)[None])[0]
         if Space.key(point) not in known.tried:
             return np.asarray(point)
     return _farthest(space, known, rng)
