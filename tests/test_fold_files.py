@@ -292,7 +292,7 @@ def test_no_file_outlives_the_search(is_killed, tmp_path):
 
 
 def wait_for(condition):
-    for _ in range(300):
+    for _ in range(1200):  # workers of loky whose parent was killed take over half a minute
         if condition():
             return
         time.sleep(0.1)
