@@ -161,3 +161,7 @@ def test_a_plateau_is_left_beyond_its_edge():
         off_plateau(np.array([0.8, 0.5]), np.array([0.6, nan])), [0.35, 0.5], rtol=1e-12
     )
     np.testing.assert_allclose(off_plateau(np.array([0.0]), np.array([0.7])), [0.85], rtol=1e-12)
+    # The valley was stepped over: next time half as far.
+    for n_before, place in ((1, 0.475), (2, 0.5375)):
+        found = off_plateau(np.array([0.8]), np.array([0.6]), n_before)
+        np.testing.assert_allclose(found, [place], rtol=1e-12)

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import textwrap
 import time
+import warnings
+import zlib
 from pathlib import Path
 
 import joblib
@@ -86,6 +88,77 @@ def test_scores_are_those_of_rows_cut_in_the_worker(kind, cv, backend, monkeypat
         with joblib.parallel_config(backend):
             found.append(scores(search.fit(X, y, sample_weight=weight)))
     np.testing.assert_equal(*found)
+
+
+class Hasher(BaseEstimator):
+    """Scores what it is given, bit by bit."""
+
+    def __init__(self, a=0):
+        self.a = a
+
+    def fit(self, X, y=None, names=None):
+        self.seen_ = repr((X.dtype, X.tobytes(), type(X), X.flags.c_contiguous, names))
+        return self
+
+    def score(self, X, y=None):
+        return float(zlib.crc32(repr((self.seen_, X.tobytes(), type(X))).encode()))
+
+
+def same_either_way(monkeypatch, data, cv, **fit_params):
+    found = []
+    for min_bytes in (0, 2**60):
+        monkeypatch.setattr(_fold_files, "MIN_BYTES", min_bytes)
+        search = TPESearchCV(Hasher(), {"a": [0]}, n_iter=1, cv=cv, n_jobs=2, refit=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of folds that failed
+            found.append(scores(search.fit(data, y, **fit_params)))
+    np.testing.assert_equal(*found)
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        (100 * X).astype("M8[s]"),
+        X > 0,
+        X.astype(">f4"),
+        np.asfortranarray(X),
+        X[::-1, ::2],
+        np.zeros((400, 3), dtype=[("a", "f8"), ("b", "i1")]),
+    ],
+    ids=["dates", "bool", "other byte order", "Fortran", "a view", "records"],
+)
+def test_data_of_any_type_and_layout(data, monkeypatch):
+    results = same_either_way(monkeypatch, data, KFold(2))
+    assert np.isfinite(results["split1_test_score"]).all()
+
+
+FOLDS = {
+    "tuples": (tuple(range(200)), tuple(range(200, 400))),
+    "ranges": (range(200), range(200, 400)),
+    "a list of bools": ([True] * 200 + [False] * 200, [False] * 200 + [True] * 200),
+    "from the end": (np.arange(-400, -200), np.arange(-200, 0)),
+    "repeated rows": (np.repeat(np.arange(100), 3), np.arange(300, 400)),
+    "no test rows": (np.arange(200), np.arange(0)),
+    "rows that X has not": (np.arange(200), np.array([200, 400])),
+    "numbers that are no rows": (np.arange(200) + 0.5, np.arange(200, 400)),
+    "a mask too short": (np.ones(300, dtype=bool), np.arange(300, 400)),
+}
+
+
+@pytest.mark.parametrize("kind", FOLDS)
+def test_rows_in_any_form_and_those_that_are_none(kind, monkeypatch):
+    whole = (np.arange(100), np.arange(100, 400))
+    results = same_either_way(monkeypatch, X, [whole, FOLDS[kind]])
+    is_wrong = kind in ("rows that X has not", "numbers that are no rows", "a mask too short")
+    assert np.isnan(results["split1_test_score"]).all() == is_wrong
+    assert np.isfinite(results["split0_test_score"]).all()
+
+
+def test_a_parameter_as_long_as_a_fold_by_chance_is_not_cut(monkeypatch):
+    names = [f"feature {i}" for i in range(30)]
+    folds = [(np.arange(20), np.arange(20, 30)), (np.arange(100), np.arange(100, 110))]
+    same_either_way(monkeypatch, X, folds, names=names)
 
 
 class Looker(BaseEstimator):
@@ -172,6 +245,22 @@ def test_a_file_that_cannot_be_written_is_told_of_once(tmp_path):
         assert files.stand_in(1, folds[1][0]) is X
 
 
+@pytest.mark.usefixtures("written")
+def test_what_was_written_when_the_disk_was_full_is_removed(tmp_path, monkeypatch):
+    folds = [(np.arange(200), np.arange(200, 400))]
+
+    def follow(rows, data):
+        yield rows
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(_fold_files, "_chunks", follow)
+    with FoldFiles(X, folds, str(tmp_path)) as files:
+        with pytest.warns(UserWarning, match="No space left"):
+            assert files.stand_in(0, folds[0][0]) is X
+        assert not list(tmp_path.iterdir())
+        assert not any_in(tmp_path, os.getpid())
+
+
 SLEEPER = """
     import sys, time
     import numpy as np
@@ -200,8 +289,7 @@ def test_no_file_outlives_the_search(is_killed, tmp_path):
     environment = {**os.environ, "JOBLIB_TEMP_FOLDER": str(tmp_path)}
     child = subprocess.Popen([sys.executable, "-c", code], env=environment)
     if is_killed:
-        opened = Path(f"/proc/{child.pid}/fd")
-        wait_for(lambda: any(os.readlink(f).startswith(str(tmp_path)) for f in opened.iterdir()))
+        wait_for(lambda: any_in(tmp_path, child.pid))
         child.send_signal(signal.SIGKILL)
         child.wait()
         # A worker may be in its fit for long; of what has a name there is only its mark.
@@ -211,8 +299,14 @@ def test_no_file_outlives_the_search(is_killed, tmp_path):
         assert not list(tmp_path.iterdir())
 
 
+def any_in(folder, process):
+    """Tell whether a process has a file open in a folder, with a name or without."""
+    opened = Path(f"/proc/{process}/fd")
+    return any(os.path.realpath(file).startswith(str(folder)) for file in opened.glob("*"))
+
+
 def wait_for(condition):
-    for _ in range(300):
+    for _ in range(1200):  # workers of loky whose parent was killed take over half a minute
         if condition():
             return
         time.sleep(0.1)

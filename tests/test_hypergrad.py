@@ -412,3 +412,18 @@ def test_workers_share_the_folds_of_a_step(n_jobs):
     assert params[0] == params[1]
     if n_jobs == 2:
         assert params[0] == search(ElasticNet(), space, n_iter=8).fit(X, y).cv_results_["params"]
+
+
+def test_a_narrow_valley_beside_a_plateau_is_not_stepped_over():
+    # Of weak signals the best is just beyond the edge, and further on there is no relief either.
+    X = np.random.default_rng(7).normal(size=(100, 10))
+    y = 0.15 * X[:, :3].sum(axis=1) + np.random.default_rng(9).normal(size=100)
+    X = StandardScaler().fit_transform(X)
+    space = {"alpha": loguniform(1e-6, 1e6), "l1_ratio": uniform(0.01, 0.99)}
+    cv = KFold(3, shuffle=True, random_state=0)
+    found = [
+        HyperGradSearchCV(ElasticNet(), space, n_iter=30, cv=cv, random_state=seed).fit(X, y)
+        for seed in range(3)
+    ]
+    plateau = cross_val_score(ElasticNet(alpha=1e6), X, y, cv=cv).mean()
+    assert min(search.best_score_ for search in found) > plateau + 0.02

@@ -13,8 +13,8 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import IO, Any, Self
 
@@ -39,7 +39,7 @@ class _Table(np.ndarray[Any, Any]):
         rows = key[0] if isinstance(key, tuple) and len(key) == 2 and key[1] is ... else key
         if isinstance(rows, np.ndarray) and rows.dtype.kind == "i" and _follow_each_other(rows):
             return self.view(np.ndarray)[rows[0] : rows[-1] + 1]
-        return super().__getitem__(key)
+        return self.view(np.ndarray)[key]
 
 
 @dataclass(frozen=True)
@@ -98,14 +98,26 @@ class FoldFiles:
         Rows of each.
     folder : str or None
         Where the files may be; None if workers see no disk of this process.
+    params : iterable
+        What else goes to fits and scorers.
     """
 
-    def __init__(self, X: Any, folds: Sequence[tuple[Any, Any]], folder: str | None) -> None:
+    def __init__(
+        self,
+        X: Any,
+        folds: Sequence[tuple[Any, Any]],
+        folder: str | None,
+        params: Iterable[Any] = (),
+    ) -> None:
         self._X = X
         self._folds = folds
         self._files: dict[int, FoldFile] = {}
         self._open = ExitStack()
-        self._folder = folder if folder and _pays(X) and _has_room(X, folds, folder) else None
+        self._folder = None
+        if folder and _pays(X):
+            sizes = _sizes(X, folds)
+            if all(sizes) and not _mistakes_for_rows(params, sizes, len(X)):
+                self._folder = folder if _has_room(X, sum(sizes), folder) else None
 
     def __enter__(self) -> Self:
         return self
@@ -147,10 +159,18 @@ class FoldFiles:
 
     def _write(self, fold: int, file: IO[bytes], path: str) -> FoldFile:
         X, (train, test) = self._X, (_numbers(rows, len(self._X)) for rows in self._folds[fold])
-        for rows in (train, test):
-            for chunk in _chunks(rows, X):
-                file.write(np.ascontiguousarray(X[chunk]).data)
-        file.flush()
+        try:
+            for rows in (train, test):
+                for chunk in _chunks(rows, X):
+                    # As bytes: not all types, as dates, can be written themselves.
+                    file.write(np.ascontiguousarray(X[chunk]).view(np.uint8).data)
+            file.flush()
+        except OSError:
+            with suppress(OSError):  # the part that was written takes room from all others
+                file.close()
+            with suppress(OSError):
+                os.remove(path)
+            raise
         return FoldFile(path, X.dtype, len(train), len(test), X.shape[1], len(X))
 
 
@@ -159,8 +179,8 @@ def _follow_each_other(rows: np.ndarray[Any, Any]) -> bool:
 
 
 def _numbers(rows: Any, n_samples: int) -> Any:
-    """Return the numbers of rows that a splitter gave, which may be a mask."""
-    return np.arange(n_samples)[rows]
+    """Return the numbers of rows that a splitter gave in any form that scikit-learn takes."""
+    return _safe_indexing(np.arange(n_samples), rows)
 
 
 def _chunks(rows: Any, X: Any) -> Iterator[Any]:
@@ -177,6 +197,34 @@ def _pays(X: Any) -> bool:
     return bool(is_table and X.nbytes >= MIN_BYTES and X.shape[0] != X.shape[1])
 
 
-def _has_room(X: Any, folds: Sequence[tuple[Any, Any]], folder: str) -> bool:
-    n_rows = sum(len(_numbers(rows, len(X))) for fold in folds for rows in fold)
+def _sizes(X: Any, folds: Sequence[tuple[Any, Any]]) -> list[int]:
+    """Return how many rows each fold has; 0 where they cannot be written down.
+
+    If X has no such rows a worker says so, as without files.
+    """
+    try:
+        numbers = [[_numbers(rows, len(X)) for rows in fold] for fold in folds]
+    except (IndexError, TypeError, ValueError):
+        return [0]
+    are_lists = all(rows.ndim == 1 for fold in numbers for rows in fold)
+    return [sum(map(len, fold)) for fold in numbers] if are_lists else [0]
+
+
+def _mistakes_for_rows(params: Iterable[Any], sizes: list[int], n_samples: int) -> bool:
+    """Tell whether a parameter that has no entry for each row is as long as a fold by chance.
+
+    To scikit-learn all has that is as long as the table that it cuts.
+    """
+    lengths = {_length(value) for value in params} - {n_samples}
+    return not lengths.isdisjoint(sizes)
+
+
+def _length(value: Any) -> int:
+    shape = getattr(value, "shape", None)
+    if shape:
+        return int(shape[0])
+    return len(value) if hasattr(value, "__len__") else -1
+
+
+def _has_room(X: Any, n_rows: int, folder: str) -> bool:
     return bool(n_rows * X[:1].nbytes <= _SHARE * shutil.disk_usage(folder).free)

@@ -333,6 +333,12 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         units = known.units[seen.rows]
         best = units[np.argsort(seen.z, kind="stable")[:_N_BEST]]
         point = maximise(acquisition, space, best, known.tried, rng)
+        lowest = int(seen.z.argmin())
+        if seen.in_box and len(seen.z) < _N_STARTUP and np.isfinite(seen.flat[lowest]).any():
+            # Of what is just beyond the edge of a plateau nobody knows before it was looked at.
+            off = space.snap(_off(seen, lowest)[None])[0]
+            if Space.key(off) not in known.tried:
+                return off, {"journeys": _n_journeys(known)}
         if seen.in_box and len(seen.z) < 2 * len(seen.free) + 1:
             # Too little was seen to expect nothing.
             return _farthest(space, known, rng), {"journeys": _n_journeys(known)}
@@ -488,10 +494,17 @@ def _n_idle(note: Mapping[str, Any] | None, promise: float) -> int:
 def _into_relief(space: Space, known: Known, seen: _Slopes, rng: np.random.Generator) -> Array:
     """Return where it may be downhill: off the plateau, if its edge is known, or else far away."""
     if seen.in_box and np.isfinite(seen.flat[-1]).any():
-        point = space.snap(off_plateau(seen.x[-1], seen.flat[-1])[None])[0]
+        point = space.snap(_off(seen, -1)[None])[0]
         if Space.key(point) not in known.tried:
             return np.asarray(point)
     return _farthest(space, known, rng)
+
+
+def _off(seen: _Slopes, row: int) -> Array:
+    """Return a point off the plateau that a point is on."""
+    # A line is halved by its own steps, as soon as there is relief.
+    n_off = 0 if seen.on_line else int(np.isnan(seen.flat).all(axis=1).sum())
+    return off_plateau(seen.x[row], seen.flat[row], n_off)
 
 
 def _farthest(space: Space, known: Known, rng: np.random.Generator) -> Array:

@@ -353,7 +353,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             lookback = self._lookback(evaluation.n_workers_asked, n_at_once, job.probe)
             agenda = Agenda(job.race, history, lookback if job.is_seeded else None)
             watch.check_worker(evaluator.can_abandon)
-            with FoldFiles(job.fixed["X"], job.folds, evaluator.folder) as files:
+            params = [*job.fixed["fit_params"].values(), *job.fixed["score_params"].values()]
+            with FoldFiles(job.fixed["X"], job.folds, evaluator.folder, params) as files:
                 Loop(job, history, watch, evaluator, agenda, files, self._next_point).run()
         job.context.end_search()
         if conclusion := watch.conclusion:

@@ -58,8 +58,8 @@ def has_one_valley(x: Array, g: Array) -> bool:
     return bool(np.all(np.diff(signs[signs != 0]) >= 0))
 
 
-def off_plateau(x: Array, flat: Array) -> Array:
-    """Return a point a step beyond the edge of a plateau.
+def off_plateau(x: Array, flat: Array, n_before: int = 0) -> Array:
+    """Return a point a step beyond the edge of a plateau, half as far as the last time.
 
     Parameters
     ----------
@@ -67,10 +67,12 @@ def off_plateau(x: Array, flat: Array) -> Array:
         A point on the plateau.
     flat : ndarray of shape (c,)
         Where the plateau begins, for each coordinate along which it is one; NaN for others.
+    n_before : int
+        How many points off the plateau are known, where it is not downhill either.
     """
     way = np.sign(flat - x)
     room = np.where(way < 0, flat, 1 - flat)
-    return np.where(np.isnan(flat), x, flat + way * np.minimum(_FIRST_STEP, room / 2))
+    return np.where(np.isnan(flat), x, flat + way * np.minimum(_FIRST_STEP / 2**n_before, room / 2))
 
 
 @dataclass(frozen=True)

@@ -550,7 +550,8 @@ def _walk(dual: Dual, borders: Borders, beta: Array, states: States) -> Settled:
         step = goal[F] - beta[F]
         ends = np.array([low_high[int(s)] for s in states[F]]) * dual.cap[F, None]
         room = np.where(step > 0, ends[:, 1] - beta[F], beta[F] - ends[:, 0])
-        room = np.maximum(room, 0.0) / np.maximum(np.abs(step), 1e-300)
+        with np.errstate(over="ignore"):  # infinitely often is often enough
+            room = np.maximum(room, 0.0) / np.maximum(np.abs(step), 1e-300)
         first = int(np.argmin(room))
         if room[first] < 1 - 1e-12:
             beta[F] += room[first] * step
