@@ -39,6 +39,7 @@ import math
 import multiprocessing
 import os
 import pickle
+import signal
 import tempfile
 import threading
 import time
@@ -630,7 +631,10 @@ def limited(gigabytes: float | None) -> Iterator[Path | None]:
     Path("/proc/sys/vm/drop_caches").write_text("1")
     (group / "memory.limit_in_bytes").write_text(str(int(gigabytes * 1e9)))
     yield group
-    while (group / "cgroup.procs").read_text():
+    while left := (group / "cgroup.procs").read_text().split():
+        for process in left:  # loky's workers outlive a search that was killed
+            with suppress(ProcessLookupError):
+                os.kill(int(process), signal.SIGKILL)
         time.sleep(0.1)
     group.rmdir()
 
