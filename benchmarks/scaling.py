@@ -43,7 +43,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
@@ -65,6 +65,7 @@ from threadpoolctl import threadpool_limits
 
 import tunein
 from tunein import _search
+from tunein._evaluation import Call
 from tunein._halving import Ladder
 from tunein._history import History, Proposal, Score
 
@@ -230,25 +231,19 @@ class Simulated:
         self.own += took
         self.now += took
 
-    def submit(
-        self,
-        label: Any,
-        function: Callable[..., Any],
-        kwargs: dict[str, Any],
-        own: Mapping[str, Any],
-    ) -> None:
+    def submit(self, call: Call) -> None:
         self._think()
-        number, _ = label
+        number, _ = call.label
         if number not in self._left:
             self.staleness.append(len(self._open))
             self._open.add(number)
-            self._left[number] = kwargs["split_progress"][1]
+            self._left[number] = call.kwargs["split_progress"][1]
         length = self._rng.exponential(self._mean)
         end = max(heapq.heappop(self._free), self.now) + length
         heapq.heappush(self._free, end)
         self.busy += length
-        result = function(**kwargs, **own)
-        heapq.heappush(self._running, (end, next(self._n), label, result))
+        result = call.function(**call.kwargs, **call.own)
+        heapq.heappush(self._running, (end, next(self._n), call.label, result))
         self.n_running += 1
         self._last = time.process_time()
 

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics import make_scorer
 
 from tunein import BayesSearchCV, HyperGradSearchCV, TPESearchCV
+from tunein._evaluation import Call
 from tunein._workers import Evaluation
 
 X = np.arange(40.0).reshape(20, 2)
@@ -113,7 +114,7 @@ def test_no_more_than_pre_dispatch_is_handed_in(pre_dispatch, most):
 def test_results_come_back_with_their_labels():
     with parallel_config("threading"), Evaluation(2, "all", None) as workers:
         for label in range(4):
-            workers.submit(label, pow, {"exp": 2}, {"base": label})
+            workers.submit(Call(label, pow, {"exp": 2}, {"base": label}))
         assert sorted(workers.next() for _ in range(4)) == [(0, 0), (1, 1), (2, 4), (3, 9)]
         assert workers.n_running == 0
 

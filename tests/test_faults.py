@@ -19,6 +19,7 @@ from sklearn.exceptions import FitFailedWarning
 
 from tunein import BayesSearchCV, HyperGradSearchCV, TPESearchCV
 from tunein._abroad import Mark, how_it_ended
+from tunein._evaluation import Call
 from tunein._workers import Evaluation
 
 pytestmark = [
@@ -266,7 +267,7 @@ def test_who_may_be_to_blame_is_tried_again_alone(backend, tmp_path):
 
     with parallel_config(backend), Evaluation(2, "all", never) as workers:
         for i in range(4):
-            workers.submit(i, fragile, {"folder": str(tmp_path)}, {"i": i})
+            workers.submit(Call(i, fragile, {"folder": str(tmp_path)}, {"i": i}))
         results = dict(workers.next() for _ in range(4))
         assert workers.n_running == 0
     assert sorted(i for i, _ in results.values()) == [0, 1, 2, 3]
@@ -283,7 +284,7 @@ def test_workers_that_die_as_soon_as_they_are_born_are_seen():
 
     with parallel_config("multiprocessing"), Evaluation(2, "all", lost) as workers:
         for i in range(4):
-            workers.submit(i, end_at_once, {}, {})
+            workers.submit(Call(i, end_at_once, {}, {}))
         said = [workers.next()[1] for _ in range(4)]
     assert all("died while fitting, twice" in words for words in said)
 

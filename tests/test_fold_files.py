@@ -262,7 +262,7 @@ def test_what_was_written_when_the_disk_was_full_is_removed(tmp_path, monkeypatc
 
 
 SLEEPER = """
-    import sys, time
+    import time
     import numpy as np
     from sklearn.base import BaseEstimator
     from tunein import TPESearchCV, _fold_files
@@ -306,7 +306,7 @@ def any_in(folder, process):
 
 
 def wait_for(condition):
-    for _ in range(1200):  # workers of loky whose parent was killed take over half a minute
+    for _ in range(300):
         if condition():
             return
         time.sleep(0.1)

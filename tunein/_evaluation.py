@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sklearn.base import clone
@@ -115,8 +116,31 @@ class Probe(Protocol):
         """Return it, or why there is none; `kwargs` are those of ``_fit_and_score``."""
 
 
+@dataclass
+class Call:
+    """What an evaluator is handed.
+
+    Attributes
+    ----------
+    label : object
+        What its result is handed back with.
+    function : callable
+        What to call.
+    kwargs : dict
+        Arguments, which may be large, like those of other calls. If they cannot be sent to a
+        worker, all calls have failed.
+    own : mapping
+        Arguments of this call alone. If they cannot be sent, it has failed.
+    """
+
+    label: Any
+    function: Callable[..., Any]
+    kwargs: dict[str, Any]
+    own: Mapping[str, Any]
+
+
 class Evaluator(Protocol):
-    """Runs calls, each with a label, and hands results back as they finish.
+    """Runs calls, and hands results back as they finish.
 
     Attributes
     ----------
@@ -141,17 +165,8 @@ class Evaluator(Protocol):
     can_abandon: bool
     folder: str | None
 
-    def submit(
-        self,
-        label: Any,
-        function: Callable[..., Any],
-        kwargs: dict[str, Any],
-        own: Mapping[str, Any],
-    ) -> None:
-        """Hand in a call, with arguments like those of others, and with some of its own.
-
-        If its own cannot be sent to a worker, this call has failed; if others cannot, all have.
-        """
+    def submit(self, call: Call) -> None:
+        """Hand in a call."""
 
     def next(self, timeout: float | None = None) -> tuple[Any, Any] | None:
         """Wait for a call to finish; return its label and result, or raise its error.
@@ -174,26 +189,20 @@ class InProcess:
 
     def __init__(self) -> None:
         self.n_running = 0
-        self._waiting: tuple[Any, Callable[..., Any], dict[str, Any]] | None = None
+        self._waiting: Call | None = None
 
-    def submit(
-        self,
-        label: Any,
-        function: Callable[..., Any],
-        kwargs: dict[str, Any],
-        own: Mapping[str, Any],
-    ) -> None:
+    def submit(self, call: Call) -> None:
         """Keep the call until `next`."""
-        self._waiting = (label, function, {**kwargs, **own})
+        self._waiting = call
         self.n_running = 1
 
     def next(self, timeout: float | None = None) -> tuple[Any, Any]:
         """Run the call."""
-        if self._waiting is None:
+        call = self._waiting
+        if call is None:
             raise RuntimeError("Nothing was handed in.")
-        label, function, kwargs = self._waiting
         self._waiting, self.n_running = None, 0
-        return label, function(**kwargs)
+        return call.label, call.function(**{**call.kwargs, **call.own})
 
     def abandon(self) -> None:
         """Refuse: what runs here has the only thread there is."""

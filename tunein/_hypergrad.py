@@ -328,17 +328,16 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         rng: np.random.Generator,
     ) -> tuple[Array, Mapping[str, Any] | None] | None:
         """Return the point of the largest expected improvement, if that is worth it."""
+        if len(seen.z) < _N_STARTUP:
+            # Of what is just beyond the edge of a plateau nobody knows before it was looked at.
+            off = _off(space, known, seen, int(seen.z.argmin()))
+            if off is not None:
+                return off, {"journeys": _n_journeys(known)}
         model = seen.model(space, np.ones(len(seen.z), dtype=bool))
         acquisition = LogEI(model, np.array([-seen.z.min()]))
         units = known.units[seen.rows]
         best = units[np.argsort(seen.z, kind="stable")[:_N_BEST]]
         point = maximise(acquisition, space, best, known.tried, rng)
-        lowest = int(seen.z.argmin())
-        if seen.in_box and len(seen.z) < _N_STARTUP and np.isfinite(seen.flat[lowest]).any():
-            # Of what is just beyond the edge of a plateau nobody knows before it was looked at.
-            off = space.snap(_off(seen, lowest)[None])[0]
-            if Space.key(off) not in known.tried:
-                return off, {"journeys": _n_journeys(known)}
         if seen.in_box and len(seen.z) < 2 * len(seen.free) + 1:
             # Too little was seen to expect nothing.
             return _farthest(space, known, rng), {"journeys": _n_journeys(known)}
@@ -493,18 +492,18 @@ def _n_idle(note: Mapping[str, Any] | None, promise: float) -> int:
 
 def _into_relief(space: Space, known: Known, seen: _Slopes, rng: np.random.Generator) -> Array:
     """Return where it may be downhill: off the plateau, if its edge is known, or else far away."""
-    if seen.in_box and np.isfinite(seen.flat[-1]).any():
-        point = space.snap(_off(seen, -1)[None])[0]
-        if Space.key(point) not in known.tried:
-            return np.asarray(point)
-    return _farthest(space, known, rng)
+    point = _off(space, known, seen, -1)
+    return _farthest(space, known, rng) if point is None else point
 
 
-def _off(seen: _Slopes, row: int) -> Array:
-    """Return a point off the plateau that a point is on."""
+def _off(space: Space, known: Known, seen: _Slopes, row: int) -> Array | None:
+    """Return a point off the plateau that a point is on; None if there is no such, or none new."""
+    if not (seen.in_box and np.isfinite(seen.flat[row]).any()):
+        return None
     # A line is halved by its own steps, as soon as there is relief.
     n_off = 0 if seen.on_line else int(np.isnan(seen.flat).all(axis=1).sum())
-    return off_plateau(seen.x[row], seen.flat[row], n_off)
+    point = space.snap(off_plateau(seen.x[row], seen.flat[row], n_off)[None])[0]
+    return None if Space.key(point) in known.tried else np.asarray(point)
 
 
 def _farthest(space: Space, known: Known, rng: np.random.Generator) -> Array:

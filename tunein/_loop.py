@@ -11,7 +11,7 @@ import numpy as np
 
 from tunein._dimensions import Array
 from tunein._earlier import Earlier
-from tunein._evaluation import Evaluator, evaluate_fold
+from tunein._evaluation import Call, Evaluator, evaluate_fold
 from tunein._fingerprint import Part
 from tunein._fold_files import FoldFiles
 from tunein._halving import Setup
@@ -204,7 +204,7 @@ class Loop:
         train, test = job.folds[fold]
         proposal = self._history.trials[number].proposal
         rows = job.race.rows(proposal, fold, train)
-        evaluator.submit(
+        call = Call(
             (number, fold),
             evaluate_fold,
             {
@@ -225,3 +225,4 @@ class Loop:
                 "grown_from": self._kept.take(proposal, fold),
             },
         )
+        evaluator.submit(call)

@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, Self
 
@@ -20,6 +20,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import BatchedCalls
 
 from tunein._abroad import Lost, Mark, Parcel, check_travel, run
+from tunein._evaluation import Call
 from tunein._sklearn import configured
 
 # One in work and one waiting, so that no worker waits while the next trial is thought of. What
@@ -28,13 +29,9 @@ CALLS_PER_WORKER = 2
 
 
 @dataclass
-class Call:
-    """What was handed in, and what it went through."""
+class Shipment(Call):
+    """A call that was handed in, and what it went through."""
 
-    label: Any
-    function: Callable[..., Any]
-    kwargs: dict[str, Any]
-    own: Mapping[str, Any]
     mark: Mark | None = None
     is_alone: bool = False  # has it been there when a worker died, and runs without others now?
     edition: int = 0  # of the data that it was sent with
@@ -84,8 +81,8 @@ class Workers:
         self.n_running = 0
         self.capacity = min(capacity, CALLS_PER_WORKER * n_workers)
         self._is_abandoned = False
-        self._waiting: deque[Call] = deque()
-        self._sent: dict[int, Call] = {}
+        self._waiting: deque[Shipment] = deque()
+        self._sent: dict[int, Shipment] = {}
         self._jobs: dict[int, Any] = {}
         self._tickets = itertools.count()
         # What the threads of the backend tell: ticket, result and error.
@@ -93,16 +90,10 @@ class Workers:
         self._done: deque[tuple[Any, Any]] = deque()
         self._pickles: dict[Any, Any] = {}  # joblib pickles what __main__ defines once, into this
 
-    def submit(
-        self,
-        label: Any,
-        function: Callable[..., Any],
-        kwargs: dict[str, Any],
-        own: Mapping[str, Any],
-    ) -> None:
+    def submit(self, call: Call) -> None:
         """Send the call to a worker."""
         self.n_running += 1
-        self._waiting.append(Call(label, function, kwargs, own))
+        self._waiting.append(Shipment(**vars(call)))
         self._send_waiting()
 
     def next(self, timeout: float | None = None) -> tuple[Any, Any] | None:
@@ -134,7 +125,7 @@ class Workers:
         while self._waiting:
             self._send(self._waiting.popleft())
 
-    def _send(self, call: Call) -> None:
+    def _send(self, call: Shipment) -> None:
         ticket = next(self._tickets)
         calls = BatchedCalls(
             [self._task(call, ticket)],
@@ -148,7 +139,7 @@ class Workers:
         if hasattr(job, "add_done_callback"):
             job.add_done_callback(lambda job: self._report_loss(ticket, job))
 
-    def _task(self, call: Call, ticket: int) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    def _task(self, call: Shipment, ticket: int) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         """Return what a worker runs: function, arguments, keyword arguments."""
         return configured(call.function), (), {**call.kwargs, **call.own}
 
@@ -178,7 +169,7 @@ class Workers:
             self._receive(self._sent.pop(ticket), out, error)
         return True
 
-    def _receive(self, call: Call, out: Any, error: BaseException | None) -> None:
+    def _receive(self, call: Shipment, out: Any, error: BaseException | None) -> None:
         """Take in what a call came to."""
         if error is not None:
             raise error
@@ -195,32 +186,26 @@ class Processes(Workers):
         self._n_back = 0
         self._is_checked = False
 
-    def submit(
-        self,
-        label: Any,
-        function: Callable[..., Any],
-        kwargs: dict[str, Any],
-        own: Mapping[str, Any],
-    ) -> None:
+    def submit(self, call: Call) -> None:
         """Send the call to a worker, if it can be sent."""
         if not self._is_checked:
             # Of data, which is large, it is known.
-            small = {name: value for name, value in kwargs.items() if not hasattr(value, "shape")}
-            check_travel(small, dumps)
+            items = call.kwargs.items()
+            check_travel({k: v for k, v in items if not hasattr(v, "shape")}, dumps)
             self._is_checked = True
         try:
-            check_travel(own, dumps)
+            check_travel(call.own, dumps)
         except TypeError as error:
             self.n_running += 1
-            self._lose(Call(label, function, kwargs, own), error)
+            self._lose(call, error)
         else:
-            super().submit(label, function, kwargs, own)
+            super().submit(call)
 
-    def _task(self, call: Call, ticket: int) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    def _task(self, call: Shipment, ticket: int) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         parcel = Parcel(call.function, dumps(dict(call.own)), dumps, call.mark)
         return configured(run), (parcel,), call.kwargs
 
-    def _receive(self, call: Call, out: Any, error: BaseException | None) -> None:
+    def _receive(self, call: Shipment, out: Any, error: BaseException | None) -> None:
         if error is None:
             try:
                 out = self._backend.retrieve_result_callback(out)[0]
@@ -235,7 +220,7 @@ class Processes(Workers):
             except Lost as lost:
                 self._lose(call, lost)
 
-    def _receive_loss(self, call: Call, error: BaseException) -> None:
+    def _receive_loss(self, call: Shipment, error: BaseException) -> None:
         """Go on without the call if it cost a worker's life; if it cannot travel, none can."""
         if tells_of_death(error):
             self._lose(call, error)

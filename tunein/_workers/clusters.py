@@ -10,7 +10,7 @@ from typing import Any
 
 from tunein._abroad import run_from_store
 from tunein._sklearn import configured
-from tunein._workers.calls import Call, Processes
+from tunein._workers.calls import Processes, Shipment
 
 # How often is looked whether Dask has a worker again.
 _WATCHING_SECONDS = 0.5
@@ -69,7 +69,7 @@ class RayProcesses(Processes):
         super().__exit__(exc_type)
         self._stored.forget()
 
-    def _task(self, call: Call, ticket: int) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    def _task(self, call: Shipment, ticket: int) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         _, parcel, kwargs = super()._task(call, ticket)
         return configured(run_from_store), parcel, {k: self._store(v) for k, v in kwargs.items()}
 
@@ -119,7 +119,7 @@ class DaskProcesses(Processes):
     def _hear(self, patience: float) -> bool:
         return super()._hear(min(patience, _WATCHING_SECONDS) if self._rests_until else patience)
 
-    def _send(self, call: Call) -> None:
+    def _send(self, call: Shipment) -> None:
         call.edition = self._edition
         try:
             for value in call.kwargs.values():
@@ -137,7 +137,7 @@ class DaskProcesses(Processes):
         if id(value) not in self._shared.places and _is_large(value):
             self._shared.add(value, self._backend.client.scatter(value, hash=False))
 
-    def _receive_loss(self, call: Call, error: BaseException) -> None:
+    def _receive_loss(self, call: Shipment, error: BaseException) -> None:
         if not _tells_of_cancellation(error):
             super()._receive_loss(call, error)
             return
@@ -147,7 +147,7 @@ class DaskProcesses(Processes):
             self._edition += 1
         self._send_again(call, error)
 
-    def _send_again(self, call: Call, error: BaseException) -> None:
+    def _send_again(self, call: Shipment, error: BaseException) -> None:
         if self._backend.client.status != "running":
             raise _lost_scheduler() from error
         if call.n_resent == _MAX_RESENT:

@@ -15,7 +15,7 @@ from joblib.externals.loky import BrokenProcessPool
 from joblib.parallel import BatchedCalls
 
 from tunein._abroad import Mark, how_it_ended
-from tunein._workers.calls import Call, Processes, tells_of_death
+from tunein._workers.calls import Processes, Shipment, tells_of_death
 
 # How long loky's manager thread may take to queue a call that was handed in.
 _QUEUEING_SECONDS = 1.0
@@ -46,7 +46,7 @@ class MarkedProcesses(Processes):
             prefix="tunein-", dir=parent, ignore_cleanup_errors=True
         )
         self.folder: str = self._folder.name
-        self._suspects: deque[Call] = deque()
+        self._suspects: deque[Shipment] = deque()
 
     def __exit__(self, exc_type: type[BaseException] | None, *_: Any) -> None:
         super().__exit__(exc_type)
@@ -60,11 +60,11 @@ class MarkedProcesses(Processes):
         elif not self._sent:
             self._send(self._suspects.popleft())
 
-    def _task(self, call: Call, ticket: int) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    def _task(self, call: Shipment, ticket: int) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         call.mark = Mark(os.path.join(self.folder, str(ticket)), self._fit_timeout)
         return super()._task(call, ticket)
 
-    def _judge(self, call: Call, exit_code: int | None, cause: BaseException | None) -> None:
+    def _judge(self, call: Shipment, exit_code: int | None, cause: BaseException | None) -> None:
         """Decide on a call that was, or may have been, with a process that died."""
         trace = call.mark.read() if call.mark else None
         where = f" It was here:\n{trace.where}" if trace and trace.where else ""
@@ -89,7 +89,7 @@ class LokyProcesses(MarkedProcesses):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._broken: list[Call] = []
+        self._broken: list[Shipment] = []
         self._cause: BaseException | None = None
         self._processes: dict[int, Any] = {}
         self._exit_codes: dict[int, int] = {}
@@ -133,7 +133,7 @@ class LokyProcesses(MarkedProcesses):
             self._exit_codes |= {pid: code for pid, code in codes.items() if code is not None}
         super()._report(ticket, out)
 
-    def _receive_loss(self, call: Call, error: BaseException) -> None:
+    def _receive_loss(self, call: Shipment, error: BaseException) -> None:
         is_broken = isinstance(error, BrokenProcessPool)
         if not is_broken or not (self._n_back or tells_of_death(error)):
             super()._receive_loss(call, error)
