@@ -205,6 +205,7 @@ class Simulated:
 
     leaves_process = False
     can_abandon = True
+    folder = None
 
     def __init__(self, n_workers: int, mean_seconds: float, seed: int) -> None:
         self.n_workers = self.n_workers_asked = n_workers
