@@ -8,7 +8,7 @@ suggestions before each size. From the root::
 
     export PYTHONPATH=benchmarks OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
     python benchmarks/thinking.py                # writes results/thinking.csv
-    python benchmarks/thinking.py --methods bayes optuna-gp --sizes 50 100
+    python benchmarks/thinking.py --methods bayes optuna-gp    # rows of others stay
     python benchmarks/thinking.py --plot docs/images/thinking.svg
 """
 
@@ -108,6 +108,20 @@ def measure(method: str, sizes: list[int]) -> list[dict[str, Any]]:
     ]
 
 
+def stored(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def merge(before: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Let the rows of methods that were run replace those of before; others stay."""
+    done = {row["method"] for row in rows}
+    rows = [row for row in before if row["method"] not in done] + rows
+    return sorted(rows, key=lambda row: METHODS.index(row["method"]))
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     sizes = sorted({int(row["trials"]) for row in rows})
     of = {(row["method"], int(row["trials"])): float(row["ms"]) for row in rows}
@@ -142,13 +156,13 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="draw what is stored to this file")
     options = parser.parse_args()
     if options.plot:
-        with options.results.open() as file:
-            plot(list(csv.DictReader(file)), options.plot)
+        plot(stored(options.results), options.plot)
         return
     rows: list[dict[str, Any]] = []
     for method in options.methods:
         rows.extend(measure(method, list(options.sizes)))
         print(table(rows), flush=True)
+    rows = merge(stored(options.results), rows)
     options.results.parent.mkdir(parents=True, exist_ok=True)
     with options.results.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -115,10 +116,9 @@ class TPESearchCV(CostAwareSearchCV):
         self, space: Space, known: Known, rng: np.random.Generator
     ) -> tuple[Array, Mapping[str, Any] | None]:
         scores = known.scores
-        finite = np.isfinite(scores)
-        n_finite = int(np.count_nonzero(finite))
+        n_finite = int(np.count_nonzero(np.isfinite(scores)))
         n_good = max(1, min(math.ceil(_GOOD_SHARE * len(scores)), _MAX_GOOD, n_finite))
-        good, rest = _split(np.where(finite, -scores, np.inf), n_good)
+        good, rest = _split(-scores, n_good)
         if len(rest) > _MAX_REST:
             rest = rng.choice(rest, _MAX_REST, replace=False)
         units = [known.units.take(rows, axis=0) for rows in (good, rest)]
@@ -137,9 +137,12 @@ class TPESearchCV(CostAwareSearchCV):
 
 
 def _split(losses: Array, n_good: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the least losses, in order, and the others; equal ones in the order of trial."""
+    """Return the least losses, in order, and the others; equal ones in the order of trial.
+
+    NaN is a loss greater than all others; at least `n_good` are none.
+    """
     if len(losses) <= _MAX_GOOD + _MAX_REST:
-        order = np.argsort(losses, kind="stable")
+        order = losses.argsort(kind="stable")
         return order[:n_good], order[n_good:]
     # Of many, most are left out by chance next, and to sort them all at every step takes long.
     limit = np.partition(losses, n_good - 1)[n_good - 1]
@@ -178,6 +181,7 @@ def _bandwidths(kinds: Sequence[str], n: int) -> list[float]:
     return [redraw if kind == "categorical" else narrow for kind in kinds]
 
 
+@lru_cache(maxsize=_MAX_GOOD)
 def _by_rank(n: int) -> Array:
     """Return weights of mean one: the better of the good count more, as in CMA-ES."""
     weights = np.log((n + 1) / np.arange(1, n + 1))

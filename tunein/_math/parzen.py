@@ -99,9 +99,9 @@ class ParzenMixture:
         # As rng.choice(n + 1, m, p=...) does, without its checks, which take longer.
         shares = (self.weights if self.weights.ndim == 1 else self.weights[0]).cumsum()
         chosen = (shares / shares[-1]).searchsorted(rng.random(m), side="right")
-        # What is drawn from the prior has a centre, too, which does not count.
-        rows = np.minimum(chosen, n - 1)
-        c, h = self.centres.take(rows, axis=0), self.bandwidths.take(rows, axis=0)
+        # What is drawn from the prior gets the last centre, too, which does not count.
+        c = self.centres.take(chosen, axis=0, mode="clip")
+        h = self.bandwidths.take(chosen, axis=0, mode="clip")
         categorical = self._sorted.are_categorical
         anew = categorical & (again < h)
         anew |= (chosen == n)[:, None]
