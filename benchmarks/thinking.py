@@ -4,11 +4,12 @@ The space has six parameters of mixed kinds, the score is a formula, everything 
 optimiser: from the end of one evaluation to the start of the next. Ours are timed around `_ask`
 in searches of 3,000 and 10,000 candidates, the others, through the adapters of ``peers.py``,
 up to 1,000 where that takes a minute at most, otherwise up to 100. Tables show medians over the ten
-suggestions before each size. From the root::
+suggestions before each size. A machine that others use as well is faster at one time than at
+another; ratios between methods hold if their runs take turns, several times. From the root::
 
     export PYTHONPATH=benchmarks OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
     python benchmarks/thinking.py                # writes results/thinking.csv
-    python benchmarks/thinking.py --methods bayes optuna-gp --sizes 50 100
+    python benchmarks/thinking.py --methods tpe hyperopt --sizes 50 100 --repeats 9
     python benchmarks/thinking.py --plot docs/images/thinking.svg
 """
 
@@ -37,6 +38,7 @@ LARGEST = {
     "hyperopt": 1000,
 }
 METHODS = ("bayes", "tpe", "optuna-tpe", "optuna-tpe-mv", "optuna-gp", "hyperopt", "smac", "skopt")
+TIMES = ("ms", "mean_ms")
 
 SPACE = {
     "a": uniform(0, 1),
@@ -101,11 +103,39 @@ def measure(method: str, sizes: list[int]) -> list[dict[str, Any]]:
             "trials": size,
             "ms": round(1000 * float(np.median(seconds[size - 10 : size])), 3),
             "mean_ms": round(1000 * float(np.mean(seconds[max(0, size - 100) : size])), 3),
-            "peak_mb": memory if size == n else "",
+            "peak_mb": memory if size == largest else "",
             "versions": versions(method),
         }
         for size in sizes
     ]
+
+
+def stored(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def medians(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row for each method and size, of those of several runs."""
+    cells: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in runs:
+        cells.setdefault((row["method"], row["trials"]), []).append(row)
+    return [
+        rows[0] | {name: round(float(np.median([r[name] for r in rows])), 3) for name in TIMES}
+        for rows in cells.values()
+    ]
+
+
+def merge(before: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Let rows replace those of the same method and size; others stay."""
+
+    def cell(row: dict[str, Any]) -> tuple[int, int]:
+        return METHODS.index(row["method"]), int(row["trials"])
+
+    of = {cell(row): row for row in [*before, *rows]}
+    return [of[key] for key in sorted(of)]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -138,17 +168,19 @@ def main() -> None:
     )
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES)
+    parser.add_argument("--repeats", type=int, default=1, help="runs of each, by turns")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--plot", type=Path, help="draw what is stored to this file")
     options = parser.parse_args()
     if options.plot:
-        with options.results.open() as file:
-            plot(list(csv.DictReader(file)), options.plot)
+        plot(stored(options.results), options.plot)
         return
-    rows: list[dict[str, Any]] = []
-    for method in options.methods:
-        rows.extend(measure(method, list(options.sizes)))
-        print(table(rows), flush=True)
+    runs: list[dict[str, Any]] = []
+    for _ in range(options.repeats):
+        for method in options.methods:
+            runs.extend(measure(method, list(options.sizes)))
+            print(table(medians(runs)), flush=True)
+    rows = merge(stored(options.results), medians(runs))
     options.results.parent.mkdir(parents=True, exist_ok=True)
     with options.results.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys())

@@ -24,7 +24,7 @@ def mixture_of(written, units, bandwidth=0.15, weights=None):
     units = space.snap(units)
     weights = np.ones(len(units) + 1) if weights is None else np.asarray(weights, dtype=float)
     bandwidths = np.full(len(space.dimensions), bandwidth)
-    return space, ParzenMixture(units, weights, bandwidths, space.kinds, space.cells)
+    return space, ParzenMixture(units, weights, bandwidths, space.kinds, space.widths)
 
 
 # --------------------------------------------------------------------- density
@@ -88,11 +88,24 @@ def test_the_order_of_points_and_of_observations_changes_nothing():
     )
 
 
+@pytest.mark.parametrize("order", [[1, 2, 0], [2, 0, 1], [2, 1, 0]])
+def test_the_order_of_coordinates_changes_nothing(order):
+    units = rng().random((6, 3))
+    kinds = list(MIXED.values())
+    space, one = mixture_of(MIXED, units)
+    _, two = mixture_of({f"x{i}": kinds[j] for i, j in enumerate(order)}, units[:, order])
+    points = space.sample(rng(1), 20)
+    for found, expected in zip(
+        two.log_densities(points[:, order]), one.log_densities(points), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
 def test_points_with_and_without_missing_coordinates_have_the_same_density_in_company():
     space = Space.parse(BRANCHES)
     units = space.sample(rng(), 12)
     mixture = ParzenMixture(
-        units, np.ones(13), np.full(len(space.dimensions), 0.2), space.kinds, space.cells
+        units, np.ones(13), np.full(len(space.dimensions), 0.2), space.kinds, space.widths
     )
     points = space.sample(rng(1), 20)
     alone = [mixture.log_density(point[None])[0] for point in points]
@@ -104,7 +117,7 @@ def test_a_coordinate_that_either_point_lacks_has_no_say():
     j = space.names.index("b")
     units = space.snap(np.array([[0.1, 0.3, np.nan, np.nan]]))
     mixture = ParzenMixture(
-        units, np.ones(2), np.full(len(space.dimensions), 0.2), space.kinds, space.cells
+        units, np.ones(2), np.full(len(space.dimensions), 0.2), space.kinds, space.widths
     )
     density = []
     for b in (0.25, 0.75):
@@ -191,14 +204,14 @@ def test_a_marginal_density_is_of_the_observations_that_have_the_coordinate():
     space = Space.parse(BRANCHES)
     units = space.sample(rng(), 12)
     d = len(space.dimensions)
-    mixture = ParzenMixture(units, np.ones(13), np.full(d, 0.2), space.kinds, space.cells)
+    mixture = ParzenMixture(units, np.ones(13), np.full(d, 0.2), space.kinds, space.widths)
     points = space.sample(rng(1), 20)
     expected = np.zeros(20)
     for j in range(d):
         has, here = ~np.isnan(units[:, j]), ~np.isnan(points[:, j])
         one = ParzenMixture(
             units[has][:, [j]], np.ones(has.sum() + 1), np.array([0.2]), [space.kinds[j]],
-            lambda _, u, j=j: space.cells(j, u),
+            lambda _, u, j=j: space.widths(j, u),
         )  # fmt: skip
         expected[here] += one.log_density(points[here][:, [j]])
     np.testing.assert_allclose(mixture.log_densities(points)[1], expected, atol=1e-10)
@@ -224,12 +237,12 @@ def test_bandwidths_may_differ_between_observations():
     each = np.repeat([[0.1, 0.2, 0.3], [0.4, 0.1, 0.2]], 2, axis=0)
     space = Space.parse(MIXED)
     snapped = space.snap(units)
-    mixture = ParzenMixture(snapped, np.ones(5), each, space.kinds, space.cells)
+    mixture = ParzenMixture(snapped, np.ones(5), each, space.kinds, space.widths)
     points = space.sample(rng(1), 20)
     parts = [
         np.exp(
             ParzenMixture(
-                snapped[rows], np.array([1.0, 1, 1e-300]), each[rows][0], space.kinds, space.cells
+                snapped[rows], np.array([1.0, 1, 1e-300]), each[rows][0], space.kinds, space.widths
             ).log_density(points)
         )
         for rows in (slice(0, 2), slice(2, 4))
@@ -284,7 +297,7 @@ def test_a_coordinate_that_an_observation_lacks_is_drawn_from_the_prior():
     space = Space.parse(BRANCHES)
     units = space.snap(np.array([[0.05, 0.3, np.nan, np.nan]]))
     mixture = ParzenMixture(
-        units, np.array([1, 1e-12]), np.full(len(space.dimensions), 0.01), space.kinds, space.cells
+        units, np.array([1, 1e-12]), np.full(len(space.dimensions), 0.01), space.kinds, space.widths
     )
     drawn = mixture.sample(rng(), 500)
     for name in ("b", "c"):
@@ -296,7 +309,7 @@ def test_sampling_and_scoring_change_nothing():
     units, weights, bandwidths = rng().random((4, 1)), np.ones(5), np.array([0.1])
     kept = [array.copy() for array in (units, weights, bandwidths)]
     space = Space.parse({"a": Real(0, 1)})
-    mixture = ParzenMixture(units, weights, bandwidths, space.kinds, space.cells)
+    mixture = ParzenMixture(units, weights, bandwidths, space.kinds, space.widths)
     points = space.sample(rng(), 5)
     before = points.copy()
     mixture.log_density(points)
@@ -310,10 +323,10 @@ def test_of_thousands_of_parameters_no_mixture_is_out_of_sight_of_another():
     d = 2000
     points = rng().random((5, d))
     weights = np.array([[1.0, 1, 0, 0, 0, 0.002], [0, 0, 1, 1, 1, 0.002]])
-    kinds, cells = ["continuous"] * d, [None] * d
-    mixtures = ParzenMixture(points, weights, np.full(d, 0.05), kinds, cells)
+    kinds, widths = ["continuous"] * d, [None] * d
+    mixtures = ParzenMixture(points, weights, np.full(d, 0.05), kinds, widths)
     logs = mixtures.log_density(points)
     assert np.isfinite(logs).all()
     for i in range(2):
-        alone = ParzenMixture(points, weights[i], np.full(d, 0.05), kinds, cells)
+        alone = ParzenMixture(points, weights[i], np.full(d, 0.05), kinds, widths)
         np.testing.assert_allclose(logs[i], alone.log_density(points), rtol=1e-12)

@@ -195,6 +195,7 @@ def test_a_cell_holds_its_point_and_its_value_and_no_other(spec, u):
     (point,) = dimension.snap(np.array([u]))
     (lower,), (upper,) = dimension.cells(np.array([point]))
     assert 0 <= lower < point < upper <= 1
+    assert list(dimension.widths(np.array([point]))) == [upper - lower]
     inside = dimension.snap(lower + (upper - lower) * np.array([0.01, 0.5, 0.99]))
     assert list(inside) == [point] * 3
 
@@ -514,7 +515,7 @@ def test_a_density_is_finite_and_its_samples_lie_in_the_cube(written, n, seed, b
     units = space.sample(rng, n)
     d = len(space.dimensions)
     mixture = ParzenMixture(
-        units, rng.random(n + 1) + 1e-3, np.full(d, bandwidth), space.kinds, space.cells
+        units, rng.random(n + 1) + 1e-3, np.full(d, bandwidth), space.kinds, space.widths
     )
     drawn = mixture.sample(rng, 10)
     assert drawn.shape == (10, d)

@@ -265,7 +265,7 @@ def one_coordinate(spec, centres, bandwidth=0.15):
     units = space.snap(np.asarray(centres, dtype=float)[:, None])
     weights = np.ones(len(units) + 1)
     return space, parzen.ParzenMixture(
-        units, weights, np.array([bandwidth]), space.kinds, space.cells
+        units, weights, np.array([bandwidth]), space.kinds, space.widths
     )
 
 
@@ -336,7 +336,7 @@ def test_density_over_branches_integrates_to_one():
     space = Space.parse([{"a": stats.uniform()}, {"a": stats.uniform(), "b": ["x", "y"]}])
     units = space.sample(np.random.default_rng(0), 6)
     mixture = parzen.ParzenMixture(
-        units, np.ones(7), np.array([0.3, 0.2, 0.3]), space.kinds, space.cells
+        units, np.ones(7), np.array([0.3, 0.2, 0.3]), space.kinds, space.widths
     )
     side = (np.arange(2000) + 0.5) / 2000
     total = 0.0

@@ -226,6 +226,11 @@ class Dimension(ABC):
         """Return the lower and upper ends of the cells that hold `u`; discrete dimensions only."""
         raise NotImplementedError(f"{type(self).__name__} has no cells.")
 
+    def widths(self, u: Array) -> Array:
+        """Return the widths of the cells that hold `u`; discrete dimensions only."""
+        lower, upper = self.cells(u)
+        return upper - lower
+
     def features(self, u: Array) -> Array:
         """Return where a distance-based model should see the points `u`, in [0, 1]; NaN as NaN."""
         return u
@@ -427,6 +432,7 @@ class Levels(Dimension):
         self._edges = np.concatenate([[0.0], np.cumsum(widths / widths.sum())])
         self._edges[-1] = 1.0
         self._middles = (self._edges[:-1] + self._edges[1:]) / 2
+        self._widths = np.diff(self._edges)
         numeric = ordered and all(is_number(value) for value in self.values)
         placed = _places(np.asarray(self.values, dtype=float)) if numeric else None
         self._places: Array | None = placed[0] if placed else None
@@ -456,6 +462,9 @@ class Levels(Dimension):
         level = self.level(u)
         return self._edges[level], self._edges[level + 1]
 
+    def widths(self, u: Array) -> Array:
+        return self._widths.take(self.level(u))
+
     def snap(self, u: Array) -> Array:
         return self.points(self.level(u))
 
@@ -471,7 +480,7 @@ class Levels(Dimension):
         return float(self.decode(u)) * math.log(high / low) if self._log else high - low
 
     def points(self, levels: NDArray[np.intp]) -> Array:
-        return np.asarray(self._middles[levels])
+        return np.asarray(self._middles.take(levels))
 
     def same_as(self, other: Dimension) -> bool:
         return (

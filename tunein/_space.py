@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tunein._dimensions import Array, Dimension, Kind, Levels
+from tunein._dimensions import Array, Dimension, Interval, Kind, Levels
 from tunein._parse import Fork, Tree, parse_space
 
 # Spaces of at most so many points are enumerated when untried ones are wanted.
@@ -176,10 +176,12 @@ class Space:
         """Move points of shape (n, n_coordinates) to their representatives; NaN where absent."""
         # A coordinate that a point of another branch lacks enters as the middle.
         snapped = np.where(np.isnan(units), 0.5, units)
+        np.minimum(np.maximum(snapped, 0.0, out=snapped), 1.0, out=snapped)
         for j, (dimension, condition) in enumerate(
             zip(self.dimensions, self.conditions, strict=True)
         ):
-            snapped[:, j] = dimension.snap(snapped[:, j])
+            if not isinstance(dimension, Interval):  # of which all points represent themselves
+                snapped[:, j] = dimension.snap(snapped[:, j])
             if condition is not None:
                 snapped[~self._holds(condition, snapped), j] = np.nan
         return snapped
@@ -326,6 +328,10 @@ class Space:
         """Return the ends of the cells of the discrete coordinate j that hold `u`."""
         return self.dimensions[j].cells(u)
 
+    def widths(self, j: int, u: Array) -> Array:
+        """Return the widths of the cells of the discrete coordinate j that hold `u`."""
+        return self.dimensions[j].widths(u)
+
     def sample(self, rng: np.random.Generator, n: int) -> Array:
         """Draw `n` points as random search would."""
         return self.snap(rng.random((n, len(self.dimensions))))
@@ -349,7 +355,8 @@ class Space:
 
     def fresh(self, points: Array, tried: Collection[bytes]) -> Array:
         """Return those of snapped points that are not in `tried`."""
-        return points[[self.key(point) not in tried for point in points]]
+        are_new = [self.key(point) not in tried for point in points]
+        return points if all(are_new) else points[are_new]
 
     def _next_untried(self, rng: np.random.Generator, tried: Collection[bytes]) -> Array:
         """Walk through a finite space that is almost exhausted, from a random point on."""

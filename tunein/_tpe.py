@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -115,14 +116,13 @@ class TPESearchCV(CostAwareSearchCV):
         self, space: Space, known: Known, rng: np.random.Generator
     ) -> tuple[Array, Mapping[str, Any] | None]:
         scores = known.scores
-        finite = np.isfinite(scores)
-        n_finite = int(np.count_nonzero(finite))
+        n_finite = int(np.count_nonzero(np.isfinite(scores)))
         n_good = max(1, min(math.ceil(_GOOD_SHARE * len(scores)), _MAX_GOOD, n_finite))
-        good, rest = _split(np.where(finite, -scores, np.inf), n_good)
+        good, rest = _split(-scores, n_good)
         if len(rest) > _MAX_REST:
             rest = rng.choice(rest, _MAX_REST, replace=False)
-        others = np.concatenate([known.units[rest], known.pending])
-        mixtures = _mixtures(space, known.units[good], others)
+        units = [known.units.take(rows, axis=0) for rows in (good, rest)]
+        mixtures = _mixtures(space, np.concatenate([*units, known.pending]), n_good)
         points = space.snap(mixtures.sample(rng, _N_CANDIDATES))
         points = space.fresh(points, known.tried)
         if not len(points):
@@ -133,13 +133,16 @@ class TPESearchCV(CostAwareSearchCV):
         if power := self._power(space, known):
             cost = Quadratic(*log_seconds(known), space.kinds)(points)
             promise = _log_improvement(promise, n_good / len(scores)) - power * cost
-        return points[int(np.argmax(promise))], None
+        return points[int(promise.argmax())], None
 
 
 def _split(losses: Array, n_good: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the least losses, in order, and the others; equal ones in the order of trial."""
+    """Return the least losses, in order, and the others; equal ones in the order of trial.
+
+    NaN is a loss greater than all others; at least `n_good` are none.
+    """
     if len(losses) <= _MAX_GOOD + _MAX_REST:
-        order = np.argsort(losses, kind="stable")
+        order = losses.argsort(kind="stable")
         return order[:n_good], order[n_good:]
     # Of many, most are left out by chance next, and to sort them all at every step takes long.
     limit = np.partition(losses, n_good - 1)[n_good - 1]
@@ -159,30 +162,26 @@ def _log_improvement(log_ratio: Array, share: float) -> Array:
     return np.asarray(-np.logaddexp(np.log(share), np.log1p(-share) - log_ratio))
 
 
-def _mixtures(space: Space, good: Array, others: Array) -> ParzenMixture:
-    """Put a density around the good points, the best first, and one around all others."""
-    n_good, n_others, d = len(good), len(others), good.shape[1]
-    weights = np.zeros((2, n_good + n_others + 1))
+def _mixtures(space: Space, centres: Array, n_good: int) -> ParzenMixture:
+    """Put a density around the first `n_good` points, the best first, and one around the others."""
+    n, d = centres.shape
+    kinds, sizes = space.kinds, (n_good, n - n_good)
+    weights = np.zeros((2, n + 1))
     weights[0, :n_good], weights[1, n_good:], weights[:, -1] = _by_rank(n_good), 1.0, _PRIOR / d
     # Those of either group shrink with its own size.
-    bandwidths = [
-        [
-            _REDRAW / math.sqrt(n + 2)
-            if kind == "categorical"
-            else _BANDWIDTH * max(n, 1) ** (-1 / (d + 4))
-            for kind in space.kinds
-        ]
-        for n in (n_good, n_others)
-    ]
-    return ParzenMixture(
-        np.concatenate([good, others]),
-        weights,
-        np.repeat(bandwidths, [n_good, n_others], axis=0),
-        space.kinds,
-        space.cells,
-    )
+    bandwidths = np.empty((n, d))
+    bandwidths[:n_good], bandwidths[n_good:] = (_bandwidths(kinds, size) for size in sizes)
+    return ParzenMixture(centres, weights, bandwidths, kinds, space.widths)
 
 
+def _bandwidths(kinds: Sequence[str], n: int) -> list[float]:
+    """Return the bandwidth of each coordinate around one of `n` points."""
+    redraw = _REDRAW / math.sqrt(n + 2)
+    narrow = _BANDWIDTH * max(n, 1) ** (-1 / (len(kinds) + 4))
+    return [redraw if kind == "categorical" else narrow for kind in kinds]
+
+
+@lru_cache(maxsize=_MAX_GOOD)
 def _by_rank(n: int) -> Array:
     """Return weights of mean one: the better of the good count more, as in CMA-ES."""
     weights = np.log((n + 1) / np.arange(1, n + 1))
