@@ -16,7 +16,7 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from sklearn.svm import SVC
 
 from tunein import BayesSearchCV, Choice, HyperGradSearchCV, Integer, Real, TPESearchCV
-from tunein._space import Branch, Space
+from tunein._space import Space
 
 WIDE = Real(1e-3, 1e3, log=True)
 KERNEL = Choice(
@@ -160,19 +160,6 @@ def test_what_options_do_not_bring_is_no_point(params):
     space = Space.parse(FINITE)
     assert not list(space.encode(params))
     assert "the search space" in space.explain_absence(params)
-
-
-def test_points_of_a_branch_have_its_options():
-    space = Space.parse(NESTED)
-    seen = set()
-    for seed in range(40):
-        part = Branch.draw(space, rng(seed))
-        units = part.sample(rng(), 30)
-        shapes = {tuple(space.decode(unit)) for unit in units}
-        assert len(shapes) == 1
-        assert part.has(units).all()
-        seen |= shapes
-    assert seen == SHAPES
 
 
 @pytest.mark.parametrize("search_class", [BayesSearchCV, HyperGradSearchCV, TPESearchCV])

@@ -55,6 +55,15 @@ def test_absent_numbers_lie_in_the_middle_and_absent_categories_equally_far_from
     np.testing.assert_allclose(endless[0, 0], [0, 0.5, 0.5])
 
 
+def test_the_dimension_is_how_many_coordinates_a_point_has():
+    assert gp.n_present(points(9), LEVELS) == 3
+    assert gp.n_present(points(9), [np.inf, 1, 4]) == 2
+    branches = np.array([[0.0, 0.3, np.nan], [0.0, 0.6, np.nan], [0.5, np.nan, 0.1]])
+    assert gp.n_present(branches, [np.inf] * 3) == 2
+    narrow, wide = gp.Prior.of_dimension(2).mode(3), gp.Prior.of_dimension(3).mode(3)
+    assert (narrow[:3] < wide[:3]).all()
+
+
 def test_distances_are_euclidean_whatever_is_missing():
     D = distances(points(60, missing=0.4)).sum(axis=0)
     centring = np.eye(60) - 1 / 60

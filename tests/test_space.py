@@ -15,7 +15,7 @@ from toys import label
 
 from tunein import Categorical, Integer, Real
 from tunein._dimensions import Interval, Levels
-from tunein._space import Branch, Space
+from tunein._space import Space
 
 BRANCHES = [
     {"kernel": ["linear"], "C": Real(1e-3, 1e3, log=True)},
@@ -367,25 +367,3 @@ def test_dimensions_can_be_handed_in_as_they_are():
 
 
 # --------------------------------------------------------------------- one branch
-
-
-@pytest.mark.parametrize("b", range(3))
-def test_points_of_a_branch_are_points_of_the_whole(b):
-    whole = Space.parse(BRANCHES)
-    part = Branch(whole, {0: b})
-    units = part.sample(rng(), 50)
-    assert (whole.forks[0].level(units[:, 0]) == b).all()
-    assert part.has(units).all()
-    others = whole.sample(rng(2), 50)
-    np.testing.assert_array_equal(part.has(others), whole.forks[0].level(others[:, 0]) == b)
-    np.testing.assert_array_equal(whole.snap(units), units)
-    np.testing.assert_array_equal(part.snap(whole.sample(rng(1), 50))[:, 0], units[:, 0])
-    assert {tuple(whole.decode(unit)) for unit in units} == {tuple(sorted(BRANCHES[b]))}
-
-
-def test_of_an_exhausted_branch_points_come_from_elsewhere():
-    whole = Space.parse([{"a": [1, 2]}, {"b": Real(0, 1)}])
-    part = Branch(whole, {0: 0})
-    tried = {Space.key(unit) for unit in part.sample(rng(), 50)}
-    assert len(tried) == 2
-    assert all("b" in whole.decode(unit) for unit in part.untried(rng(), 5, tried))

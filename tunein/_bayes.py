@@ -13,7 +13,7 @@ from tunein._docstrings import with_common_sections
 from tunein._history import Known
 from tunein._math.acquisition import maximise, nearby
 from tunein._sklearn import on_one_blas_thread
-from tunein._space import Branch, Space
+from tunein._space import Space
 from tunein._surrogate import Belief
 
 # Chance of a random point. A model that has explained a cliff as noise would never look again;
@@ -24,10 +24,6 @@ _EXPLORATION = 0.1
 # greater by so much: far from all that was tried a model promises more than it mostly keeps.
 _LOCAL = 2 / 3
 _DISTRUST = 4.0
-
-# Chance of a point of a branch drawn at random: of a branch whose few points were bad ones a model
-# expects nothing more, though its best may be the best of all.
-_BRANCH = 0.25
 
 # Points spread over the cube first. With fewer, the lengthscales are guesses for long.
 _N_STARTUP = 10
@@ -62,12 +58,13 @@ class BayesSearchCV(CostAwareSearchCV):
     Notes
     -----
     The surrogate's kernel is half a Matern-5/2 of all parameters together, half a sum of one of
-    each [6]_, with a lengthscale for each, on a cube that is uniform under the prior that the space
-    expresses [2]_, integers at their rounded places [3]_ and categories at equal distances. Its
-    hyperparameters maximise the evidence times priors by closed-form gradients; up to 100
-    candidates, several sets drawn around the likeliest are believed in at once [4]_. The
-    acquisition is log expected improvement [1]_ over the best score, or over the best that the
-    surrogate believes in by at least 0.03 standard deviations.
+    each [6]_, with a lengthscale for each that is held to be the longer the more parameters a
+    candidate has [2]_, on a cube that is uniform under the prior that the space expresses, integers
+    at their rounded places [3]_ and categories at equal distances. Its hyperparameters maximise the
+    evidence times priors by closed-form gradients; up to 100 candidates, several sets drawn around
+    the likeliest are believed in at once [4]_. The acquisition is log expected improvement [1]_
+    over the best score, or over the best that the surrogate believes in by at least 0.03 standard
+    deviations.
 
     Scores are warped to be near normal, those far below what random candidates get drawn in [5]_.
     Scores of single folds, once what is common to a fold is taken away, tell how noisy each
@@ -76,8 +73,8 @@ class BayesSearchCV(CostAwareSearchCV):
     which weighs the improvement [7]_; what more probably fails than not is tried when little else
     is to be gained. The first ten candidates are spread by a Sobol' sequence; later, one in ten is
     drawn at random, and for two of three a point near the best is preferred unless another
-    promises far more; of a list of dicts, one in four is sought in a dict that is drawn at random.
-    Beyond 300 candidates the surrogate sees the best of them and a sample of the rest.
+    promises far more. Beyond 300 candidates the surrogate sees the best of them and a sample of
+    the rest.
 
     With ``acquisition='per_second'`` expected improvement is divided by a power of the time that a
     Gaussian process of log seconds predicts; the power falls from one after the first ten
@@ -128,10 +125,6 @@ class BayesSearchCV(CostAwareSearchCV):
         belief = Belief.of(space, known, rng)
         best, power = belief.best, self._power(space, known)
         acquisition, note = per_second(belief.acquisition, space, known, power, belief.note)
-        if space.forks and rng.random() < _BRANCH:
-            branch = Branch.draw(space, rng)
-            inside = best[branch.has(best)][:_N_BEST]
-            return maximise(acquisition, branch, inside, known.tried, rng), note
         point = maximise(acquisition, space, best[:_N_BEST], known.tried, rng)
         if rng.random() < _LOCAL:
             near = nearby(acquisition, space, best[0], known.tried, rng)

@@ -138,21 +138,16 @@ def _believe(
         note = None  # of another model
     if note is not None and n > _N_EVERY and note["n"] <= n < 1.05 * note["n"] + 1:
         return note
-    D = _distances(space, units)
+    x = space.features(units)
+    D = gaussian.squared_distances(x, x, space.kinds, space.n_levels)
     start = None if note is None else np.array(note["theta"][0])
-    prior = gaussian.Prior.of_dimension(len(D))
+    prior = gaussian.Prior.of_dimension(gaussian.n_present(x, space.n_levels))
     log_posterior = gaussian.LogPosterior(D, seen.y, prior, seen.weights)
     rows = gaussian.fit(log_posterior, start)[None]
     if len(units) <= _N_INTEGRATED and len(D) <= _MAX_INTEGRATED_DIMENSIONS:
         draws = gaussian.draw(rows[0], log_posterior, rng, _N_MODELS - 1)
         rows = np.concatenate([rows, draws])
     return {"theta": rows.tolist(), "n": n}
-
-
-def _distances(space: Space, units: Array) -> Array:
-    """Return squared distances by coordinate."""
-    x = space.features(units)
-    return gaussian.squared_distances(x, x, space.kinds, space.n_levels)
 
 
 def _posterior(
@@ -200,8 +195,10 @@ def _success(
     mean, spread = labels.mean(), labels.std()
     y, middle = (labels - mean) / spread, float((0.5 - mean) / spread)
     if theta is None:
-        D = _distances(space, units)
-        prior = gaussian.Prior.of_dimension(len(D), most_noise=_MOST_LABEL_NOISE)
+        x = space.features(units)
+        D = gaussian.squared_distances(x, x, space.kinds, space.n_levels)
+        dimension = gaussian.n_present(x, space.n_levels)
+        prior = gaussian.Prior.of_dimension(dimension, most_noise=_MOST_LABEL_NOISE)
         theta = gaussian.fit(gaussian.LogPosterior(D, y, prior))
     return _posterior(space, units, y, theta), middle
 

@@ -86,6 +86,11 @@ def squared_distances(x: Array, z: Array, kinds: Sequence[str], n_levels: Sequen
     return out
 
 
+def n_present(x: Array, n_levels: Sequence[float]) -> float:
+    """Return how many of the coordinates that have more than one value a point has, on average."""
+    return float((~np.isnan(x[:, _free(n_levels)])).sum(axis=1).mean())
+
+
 def _free(n_levels: Sequence[float]) -> NDArray[np.intp]:
     """Return the coordinates that have more than one value: others tell nothing."""
     return np.flatnonzero(np.array(n_levels) > 1)
@@ -122,11 +127,12 @@ class Prior:
     most_noise: float = 1.0
 
     @classmethod
-    def of_dimension(cls, g: int, most_noise: float = 1.0) -> Prior:
+    def of_dimension(cls, g: float, most_noise: float = 1.0) -> Prior:
         """Let lengthscales grow with the root of the dimension (Hvarfner et al. 2024).
 
         Theirs is wider; from tens of candidates the lengthscales of a handful of hyperparameters
-        cannot be told so freely.
+        cannot be told so freely. Where points lack coordinates, the dimension is how many they
+        have: those of other branches do not part them.
         """
         return cls((-0.6 + 0.5 * np.log(max(g, 1)), 0.7), most_noise=most_noise)
 
