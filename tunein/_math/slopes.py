@@ -152,7 +152,7 @@ class SlopedGaussianProcess:
             jac=True,
             method="L-BFGS-B",
             bounds=bounds,
-            options={"maxiter": _MAX_STEPS, "ftol": 1e-3},
+            options={"maxiter": _MAX_STEPS, "ftol": 1e-5},
         )
         return np.asarray(found.x)
 
