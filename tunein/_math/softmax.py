@@ -42,7 +42,7 @@ _MAX_DENSE, _MAX_HARD = 800, 2500
 # Numbers in one chunk of rows while the curvature is put together: a cache holds them.
 _CHUNK = 200_000
 
-# The trace of the curvature that a factor may miss, in parts of that of the penalty.
+# The trace of the curvature that a factor may miss, in parts of that of the penalty, and of all.
 _DROPPED = 0.1
 
 # Curvature that is none.
@@ -209,7 +209,8 @@ def softmax_optimum(problem: Softmax, T: Array) -> SoftmaxOptimum | None:
             precondition = _preconditioner(state, support, is_hard=is_hard)
         free = _idle(problem, support, state.T)
         F = _centred(state.distance() * support, free)
-        tol = min(max(_STEP, np.sqrt(promised / abs(state.value))), _FIRST_STEP)
+        far = np.sqrt(max(promised, 0.0) / max(abs(state.value), _TINY))
+        tol = min(max(_STEP, far), _FIRST_STEP)
         step, rounds = _solve(state, support, precondition, F, tol, 200)
         is_hard |= is_new and rounds > _BAD
         promised = float((F * step).sum())
@@ -360,14 +361,18 @@ def _preconditioner(state: State, support: Mask, *, is_hard: bool) -> Callable[[
     if mask.sum() <= (_MAX_HARD if is_hard else _MAX_DENSE):
         precision = np.float64 if is_hard else np.float32
         return _factor(state, X, mask, _levels(state.problem, support)[rows], precision)
-    c, P, problem = state.problem.c, state.P, state.problem
-    squared = X.multiply(X) if is_sparse(X) else X * X
-    bend = c[:, None] * P * (1 - P)
-    diagonal = np.asarray(squared.T @ bend) + problem.a2
+    P, problem = state.P, state.problem
+    bend = problem.c[:, None] * P * (1 - P)
+    diagonal = _moments(X, bend) + problem.a2
     if problem.intercept:
         diagonal = np.vstack([diagonal, bend.sum(axis=0)])
     diagonal += 1e-12 * diagonal.max()
     return lambda V: np.asarray(V / diagonal)
+
+
+def _moments(X: Any, weights: Array) -> Array:
+    """Return the weighted sums of squares of each feature."""
+    return np.asarray((X.multiply(X) if is_sparse(X) else X * X).T @ weights)
 
 
 def _factor(
@@ -376,21 +381,26 @@ def _factor(
     """Factorise the curvature on the support, with a constant's freedom taken away.
 
     The block of a class j is X' diag(c P_j (1 - P_j)) X, the others are those of -M' M, where
-    M_i,(f,j) = x_if q_ij and q = sqrt(c) P.
+    M_i,(f,j) = x_if q_ij and q = sqrt(c) P. Features are taken in units in which theirs are about
+    one: single precision has little room.
     """
     problem, P = state.problem, state.P
+    unit = np.sqrt(_moments(X, problem.c) + problem.a2)
+    if problem.intercept:
+        unit = np.append(unit, np.sqrt(problem.c.sum()))
+    unit = np.where(unit > 0, unit, 1.0)
     row, column = np.nonzero(mask)  # the unknowns, feature by feature
     classes = [np.flatnonzero(column == j) for j in range(P.shape[1])]
     H = np.zeros((len(row), len(row)), dtype=precision)
     blocks = [np.zeros((len(at), len(at)), dtype=precision) for at in classes]
-    told = _telling(state, X, _DROPPED * problem.a2 * len(row))
+    told = _telling(state, X, len(row))
     chunk = max(1, _CHUNK // max(len(row), 1))
     for start in range(0, len(told), chunk):
         part = told[start : start + chunk]
         A = dense(X[part])
         if problem.intercept:
             A = np.hstack([A, np.ones((len(A), 1))])
-        A = A.astype(precision)
+        A = (A / unit).astype(precision)
         root = np.sqrt(problem.c[part])[:, None]
         M = A[:, row] * (root * P[part]).astype(precision)[:, column]
         H -= M.T @ M
@@ -402,14 +412,14 @@ def _factor(
         H[np.ix_(at, at)] = block
     intercept = row == len(mask) - 1 if problem.intercept else np.zeros(len(row), dtype=bool)
     diagonal = np.diagonal(H).copy()
-    H[np.diag_indices_from(H)] += np.where(intercept, 0.0, problem.a2)
+    H[np.diag_indices_from(H)] += np.where(intercept, 0.0, problem.a2 / unit[row] ** 2)
     for level in np.flatnonzero(free):
         at = np.flatnonzero(row == level)
         H[np.ix_(at, at)] += max(float(diagonal[at].mean()), _TINY)
     scale = np.sqrt(np.maximum(np.diagonal(H), _TINY))
     H /= scale
     H /= scale[:, None]
-    factor = _nearby(H)
+    factor, scale = _nearby(H), scale * unit[row]
 
     def precondition(V: Array) -> Array:
         U = np.zeros_like(V)
@@ -420,15 +430,19 @@ def _factor(
     return precondition
 
 
-def _telling(state: State, X: Any, least: float) -> NDArray[np.intp]:
-    """Return the samples without those whose part of the curvature has a trace of `least` at most.
+def _telling(state: State, X: Any, n_unknowns: int) -> NDArray[np.intp]:
+    """Return the samples without those that add next to nothing to the curvature.
 
-    Next to a penalty that is in every direction as much, nothing is missed. Those are many where
-    classes are nearly separated.
+    Those are many where classes are nearly separated. What is left out has a small part of the
+    trace of the penalty, so that next to that nothing is missed; and of the trace of the data
+    term, which is all that intercepts have.
     """
-    trace = state.problem.c * (state.P * (1 - state.P)).sum(axis=1) * squares(X)
+    problem = state.problem
+    trace = problem.c * (state.P * (1 - state.P)).sum(axis=1) * squares(X)
     order = np.argsort(trace, kind="stable")
-    return np.sort(order[np.searchsorted(np.cumsum(trace[order]), least, side="right") :])
+    dropped = np.cumsum(trace[order])
+    most = _DROPPED * min(problem.a2 * n_unknowns, float(dropped[-1]))
+    return np.sort(order[np.searchsorted(dropped, most, side="right") :])
 
 
 def _nearby(H: Array) -> Any:
@@ -443,5 +457,5 @@ def _nearby(H: Array) -> Any:
             return linalg.cho_factor(H, lower=True, check_finite=False)
         except np.linalg.LinAlgError:
             pass
-    H[np.diag_indices_from(H)] = 1 + 1e-4
+    H[np.diag_indices_from(H)] = 1 + rounding**0.25
     return linalg.cho_factor(H, lower=True, check_finite=True)
