@@ -494,6 +494,18 @@ def test_a_multinomial_support_is_found_from_afar(seed, share):
     np.testing.assert_allclose(ends[0].P, ends[1].P, atol=1e-6)
 
 
+@pytest.mark.parametrize("C", [1e-8, 1e-5, 1e-2])
+def test_intercepts_are_found_where_coefficients_are_next_to_nothing(C):
+    # Samples count nothing beside the penalty, but intercepts have none.
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 20))
+    Y = np.eye(3)[rng.choice(3, size=120, p=[0.7, 0.2, 0.1])]
+    problem = softmax.Softmax(X, Y, np.full(120, C), 0.0, 1.0, True)
+    at = softmax.softmax_optimum(problem, np.zeros((21, 3)))
+    assert at is not None
+    assert np.abs(at.state.distance()).max() < 1e-7 * problem.c.sum()
+
+
 # --------------------------------------------------------------------- large problems
 
 

@@ -258,7 +258,9 @@ def rule_of(estimator: Any) -> Rule | None:
     cls: Any = type(estimator)
     for base in cls.__mro__:
         if base in _RULES:
-            same = all(_defined(cls, name) is _defined(base, name) for name in _ANSWERS)
+            same = cls is base or all(
+                _defined(cls, name) is _defined(base, name) for name in _ANSWERS
+            )
             return _RULES[base] if same else None
     return None
 

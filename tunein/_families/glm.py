@@ -55,9 +55,9 @@ def _deviance(
     prediction = np.exp(eta) if log else eta
     value, g = loss(test, prediction)
     g = g * prediction if log else g
-    u, _, t = at.adjoint(test.X.T @ g, float(g.sum()))
+    u, t, left = at.adjoint(test.X.T @ g, float(g.sum()))
     slopes = input_slopes(train.X, g, at.w, u, at.pull, at.bend * t)
-    return HyperGradient(value, {"alpha": -float(u @ at.w)}, slopes)
+    return HyperGradient(value - left, {"alpha": -float(u @ at.w)}, slopes)
 
 
 def _with_log_link(y: Array, s: Array, power: float) -> Pointwise:

@@ -105,7 +105,7 @@ def elastic_net(
     glm = Glm(train.X, pointwise, alpha * ratio, alpha * (1 - ratio), estimator.fit_intercept)
     at = optimum(glm, *_coefficients(estimator))
     value, g = loss(test, test.X @ at.w + at.b)
-    u, _, t = at.adjoint(test.X.T @ g, g.sum())
+    u, t, left = at.adjoint(test.X.T @ g, g.sum())
     by_a1, by_a2 = -u @ np.sign(at.w), -u @ at.w
     gradient = {
         "alpha": float(ratio * by_a1 + (1 - ratio) * by_a2),
@@ -113,7 +113,7 @@ def elastic_net(
     }
     inputs = input_slopes(train.X, g, at.w, u, at.pull, at.bend * t)
     flat = {} if at.w.any() else {"alpha": (float(np.abs(train.X.T @ at.pull).max()) / ratio, 1)}
-    return HyperGradient(value, gradient, inputs, flat)
+    return HyperGradient(value - left, gradient, inputs, flat)
 
 
 def _coefficients(estimator: Any) -> tuple[Array, float]:
@@ -187,7 +187,7 @@ def logistic(
         w, b, intercept = np.append(w, b / estimator.intercept_scaling), 0.0, False
     at = optimum(Glm(X, pointwise, ratio, 1 - ratio, intercept), w, b)
     value, g = loss(test, Z @ at.w + at.b, estimator.classes_)
-    u, _, t = at.adjoint(Z.T @ g, g.sum())
+    u, t, left = at.adjoint(Z.T @ g, g.sum())
     gradient = {
         "C": float(u @ (ratio * np.sign(at.w) + (1 - ratio) * at.w)) / C,
         "l1_ratio": -float(u @ (np.sign(at.w) - at.w)),
@@ -196,7 +196,7 @@ def logistic(
     slopes = input_slopes(train.X, g, at.w[:p], u[:p], at.pull, at.bend * t)
     strongest = float(np.abs(X.T @ at.pull).max())
     flat = {} if at.w.any() or not strongest else {"C": (C * ratio / strongest, -1)}
-    return HyperGradient(value, gradient, slopes, flat)
+    return HyperGradient(value - left, gradient, slopes, flat)
 
 
 def class_weights(estimator: Any, train: Samples) -> Array:
@@ -204,6 +204,8 @@ def class_weights(estimator: Any, train: Samples) -> Array:
 
     scikit-learn 1.7 balances the weights of classes, before that their numbers.
     """
+    if estimator.class_weight is None:
+        return np.ones(len(estimator.classes_))
     counted = {}
     if "sample_weight" in inspect.signature(compute_class_weight).parameters:
         counted["sample_weight"] = train.sample_weight

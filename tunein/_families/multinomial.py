@@ -39,14 +39,14 @@ def multinomial(
     at = found.state
     of_test = Softmax(test.X, np.zeros((0, Y.shape[1])), np.zeros(0), 0.0, 0.0, intercept)
     value, g = loss(test, of_test.decisions(at.T), estimator.classes_)
-    U, bent = found.adjoint(of_test.back(g))
+    U, bent, left = found.adjoint(of_test.back(g))
     W, u = problem.coefficients(at.T), problem.coefficients(U)
     # X' pull is minus the slope of the penalty: exactly zero where the support is empty.
     gradient = {
         "C": float((u * (l1_ratio * np.sign(W) + (1 - l1_ratio) * W)).sum()) / C,
         "l1_ratio": -float((u * (np.sign(W) - W)).sum()),
     }
-    return HyperGradient(value, gradient, input_slopes(train.X, g, W, u, at.pull, bent))
+    return HyperGradient(value - left, gradient, input_slopes(train.X, g, W, u, at.pull, bent))
 
 
 def _fitted(estimator: Any, intercept: bool) -> Array:

@@ -138,7 +138,8 @@ def _primal(
     by_C, by_epsilon = 0.0, 0.0
     us, ts = [], []
     for j, at in enumerate(optima):
-        u, _, t = at.adjoint(Z.T @ g[:, j], 0.0)
+        u, t, left = at.adjoint(Z.T @ g[:, j], 0.0)
+        value -= left
         us.append(u)
         ts.append(at.bend * t)
         by_C -= float(t @ at.pull) / float(estimator.C)

@@ -280,17 +280,14 @@ def region_step(
     def mean(u: Array) -> tuple[float, Array]:
         at = centre.copy()
         at[free] = u
-        value, _, slope, _ = model.predict_gradient(at[None], free)
-        return -float(value[0, 0]), -slope[0, 0]
+        value, slope = model.mean_and_slope(at)
+        return -value, -slope
 
-    drawn = np.tile(centre, (_N_DRAWN, 1))
-    drawn[:, free] = low + (high - low) * rng.random((_N_DRAWN, len(free)))
-    starts = [centre[free], drawn[int(model.predict(drawn)[0][0].argmax()), free]]
-    found = [
-        minimize(mean, u, jac=True, method="L-BFGS-B", bounds=list(zip(low, high, strict=True)))
-        for u in starts
-    ]
-    least = min(found, key=lambda result: float(result.fun))
+    starts = np.tile(centre, (1 + _N_DRAWN, 1))
+    starts[1:, free] = low + (high - low) * rng.random((_N_DRAWN, len(free)))
+    start = starts[int(model.predict(starts)[0][0].argmax()), free]
+    bounds = list(zip(low, high, strict=True))
+    least = minimize(mean, start, jac=True, method="L-BFGS-B", bounds=bounds)
     promise = float(z[best] - least.fun)
     move = np.clip(least.x, low, high) - centre[free]
     move *= _stretch(move, x[:, free], z, slopes[:, free])

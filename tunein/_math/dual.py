@@ -47,7 +47,7 @@ class DualRidge:
 
     def __init__(self, K: Array, alpha: float | Array, s: Array) -> None:
         self._root = np.sqrt(s)[:, None]
-        M = self._root * K * self._root.T
+        M = K.copy() if np.all(s == 1) else self._root * K * self._root.T
         M[np.diag_indices_from(M)] += alpha
         self._solve = _solver(M)
 

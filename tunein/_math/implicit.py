@@ -37,8 +37,10 @@ _MIN_PIVOT, _MIN_EIGENVALUE = 1e-6, 1e-11
 # take more than so many rounds.
 _MAX_DENSE, _MAX_ROUNDS = 800, 500
 
-# Newton steps at most, and the part of the objective below which one promises nothing.
-_MAX_STEPS, _NOTHING = 1000, 1e-22
+# Newton steps at most, and the part of the objective below which one promises nothing: with an l1
+# penalty, where pulls tell which coefficients are zero, and without, where all that is left of the
+# way is a little of the loss, which the adjoint makes up for.
+_MAX_STEPS, _NOTHING, _NOTHING_SMOOTH = 1000, 1e-22, 1e-15
 
 # Part of the objective that its rounding hides, and Newton steps that are taken beyond.
 _UNSEEN, _MAX_LAST_STEPS = 1e-12, 4
@@ -342,11 +344,18 @@ class Optimum:
     pull: Array
     bend: Array
 
-    def adjoint(self, v: Array, v0: float) -> tuple[Array, float, Array]:
-        """Return u (p,), u0 and t = X u + u0 (n,) for the slopes v, v0 of a loss in w and b."""
-        u = np.zeros_like(self.w)
-        u[self.support], u0 = self.curvature.solve(v[self.support], v0, strict=True)
-        return u, float(u0), self.glm.X @ u + float(u0)
+    def adjoint(self, v: Array, v0: float) -> tuple[Array, Array, float]:
+        """Return u (p,) and t = X u + u0 (n,) for the slopes v, v0 of a loss in w and b.
+
+        Also how much less the loss is at the optimum itself: where the objective has a slope F
+        left, that is ``-H^-1 F`` away, and ``v H^-1 F`` is u F.
+        """
+        S, u = self.support, np.zeros_like(self.w)
+        u[S], u0 = self.curvature.solve(v[S], v0, strict=True)
+        t = self.glm.X @ u + float(u0)
+        sign = np.sign(self.w[S]) if self.glm.a1 > 0 else 0.0
+        left = self.pull @ t + u[S] @ (self.glm.a2 * self.w[S] + self.glm.a1 * sign)
+        return u, t, float(left)
 
 
 def polish(glm: Glm, w: Array, b: float) -> Optimum | None:
@@ -356,15 +365,16 @@ def polish(glm: Glm, w: Array, b: float) -> Optimum | None:
     whose pull is beyond `a1` once the rest has come to rest: the feature-sign search of Lee,
     Battle, Raina & Ng 2007, "Efficient sparse coding algorithms".
     """
-    if not glm.objective(w, b) <= glm.objective(np.zeros_like(w), 0.0):  # worse than nothing
-        w, b = np.zeros_like(w), 0.0
-    w = w.copy()
+    w, value, last_steps = w.copy(), glm.objective(w, b), 0
+    of_nothing = float(glm.pointwise(np.zeros(glm.X.shape[0]))[0].sum())
+    if not value <= of_nothing:
+        w, b, value = np.zeros_like(w), 0.0, of_nothing
     active = w != 0 if glm.a1 > 0 else np.ones(len(w), dtype=bool)
     sign = np.sign(w) if glm.a1 > 0 else np.zeros(len(w))
-    value, last_steps = glm.objective(w, b), 0
     if not np.isfinite(value):
         return None
     at: Optimum | None = None
+    nothing = _NOTHING if glm.a1 > 0 else _NOTHING_SMOOTH
     for _ in range(_MAX_STEPS):
         S = np.flatnonzero(active)
         at = _at(glm, w, b, S, at)
@@ -374,7 +384,7 @@ def polish(glm: Glm, w: Array, b: float) -> Optimum | None:
         if glm.a1 > 0 and wrong.any():  # would go to the other side of zero than its pull says
             active[S[wrong]] = False
             continue
-        if promised > _NOTHING * abs(value):
+        if promised > nothing * abs(value):
             # Where the objective is flat to the last digit only the step tells what is left.
             is_last = promised < _UNSEEN * abs(value)
             there, there0, new = _along(at, step, step0, promised, at_end=is_last)

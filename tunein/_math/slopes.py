@@ -212,6 +212,11 @@ class SlopedGaussianProcess:
     def _cross(self, z: Array) -> Array:
         return self._kernel(*self._distances(z), self._precision)[:, self._rows]
 
+    def mean_and_slope(self, z: Array) -> tuple[float, Array]:
+        """Return the mean at features z (c,), and its slope in the coordinates that are free."""
+        k = self._cross(z[None])
+        return self._mean + float(k[0] @ self._alpha), k[1:] @ self._alpha
+
     def predict_gradient(
         self, z: Array, columns: NDArray[np.intp]
     ) -> tuple[Array, Array, Array, Array]:

@@ -31,25 +31,34 @@ from scipy.special import log_softmax
 
 from tunein._math.implicit import conjugate_gradients
 from tunein._math.losses import Array
-from tunein._math.matrices import dense, is_sparse
+from tunein._math.matrices import dense, is_sparse, squares
 
 Mask = NDArray[np.bool_]
 
-# Unknowns for which the curvature is factorised: at once, and if its diagonal preconditions badly.
+# Unknowns for which the curvature is factorised: at once, in single precision, and in double if
+# that, or its diagonal, preconditions badly.
 _MAX_DENSE, _MAX_HARD = 800, 2500
 
-# Numbers in one chunk of rows while the curvature is put together.
-_CHUNK = 2_000_000
+# Numbers in one chunk of rows while the curvature is put together: a cache holds them.
+_CHUNK = 200_000
+
+# The trace of the curvature that a factor may miss, in parts of that of the penalty, and of all.
+_DROPPED = 0.1
+
+# Curvature that is none.
+_TINY = 1e-30
 
 # The part of a step below which it has to end where the first coefficient is zero.
 _SHORT = 1e-2
 
-# Newton steps at most, and the part of the objective below which one promises nothing.
-_MAX_STEPS, _NOTHING = 300, 1e-21
+# Newton steps at most, and what the last one promises, as a part of the objective: it leaves about
+# the square of its accuracy of that.
+_MAX_STEPS, _LAST = 300, 1e-10
 
-# How far each step and the adjoint are solved; rounds of conjugate gradients after which the factor
-# that preconditions them is out of date, and after which a diagonal that does is bad.
-_STEP, _ADJOINT, _STALE, _BAD = 1e-3, 1e-11, 12, 30
+# How far a step far from the optimum, one near it and the adjoint are solved; rounds of conjugate
+# gradients after which what preconditions them is out of date, and after which it is bad, if it is
+# new.
+_FIRST_STEP, _STEP, _ADJOINT, _STALE, _BAD = 0.1, 1e-3, 1e-8, 12, 30
 
 
 @dataclass(frozen=True)
@@ -171,13 +180,18 @@ class SoftmaxOptimum:
     support: Mask
     precondition: Callable[[Array], Array]
 
-    def adjoint(self, V: Array) -> tuple[Array, Array]:
-        """Return U, and the curvature of eta times the decisions of U, for slopes V in T."""
+    def adjoint(self, V: Array) -> tuple[Array, Array, float]:
+        """Return U, and the curvature of eta times the decisions of U, for slopes V in T.
+
+        Also how much the loss with those slopes is less at the optimum itself: the slope F that is
+        left of the objective says which way that is, ``-H^-1 F``, and ``V H^-1 F`` is U F.
+        """
         state, free = self.state, _levels(self.state.problem, self.support)
         U, _ = _solve(state, self.support, self.precondition, _centred(V * self.support, free),
                       _ADJOINT, 2000)  # fmt: skip
         U = _centred(U, free)
-        return U, state.bend(state.problem.decisions(U))
+        left = float((U * state.distance() * self.support).sum())
+        return U, state.bend(state.problem.decisions(U)), left
 
 
 def softmax_optimum(problem: Softmax, T: Array) -> SoftmaxOptimum | None:
@@ -188,35 +202,31 @@ def softmax_optimum(problem: Softmax, T: Array) -> SoftmaxOptimum | None:
     """
     state, support = problem.at(T), _support(problem, T)
     precondition: Callable[[Array], Array] | None = None
-    promised, rounds = np.inf, 0
+    is_hard, promised = False, np.inf
     for _ in range(_MAX_STEPS):
+        is_new = precondition is None
         if precondition is None:
-            precondition = _preconditioner(
-                state, support, _MAX_HARD if rounds > _BAD else _MAX_DENSE
-            )
+            precondition = _preconditioner(state, support, is_hard=is_hard)
         free = _idle(problem, support, state.T)
         F = _centred(state.distance() * support, free)
-        step, rounds = _solve(state, support, precondition, F, _STEP, 200)
-        before, promised = promised, float((F * step).sum())
+        far = np.sqrt(max(promised, 0.0) / max(abs(state.value), _TINY))
+        tol = min(max(_STEP, far), _FIRST_STEP)
+        step, rounds = _solve(state, support, precondition, F, tol, 200)
+        is_hard |= is_new and rounds > _BAD
+        promised = float((F * step).sum())
         # Chances of zero and one may leave no curvature to step by.
         lost = promised <= 0 and bool(np.abs(F).max() > 1e-9 * problem.c.sum())
-        still = not lost and promised <= max(_NOTHING, 1e-15 * (promised > before / 4)) * abs(
-            state.value
-        )
-        if still and not _beyond(state, support):
-            return SoftmaxOptimum(state, support, precondition)
-        whole = still
-        if lost:
-            state, promised = _proximal(state), np.inf
-        elif not still:
-            old = state
+        is_last = not lost and tol <= _STEP and promised <= _LAST * abs(state.value)
+        old, whole = state, False
+        if not lost:
             state, whole = _searched(state, _centred(step, free), promised)
-            if state is old:
-                state, promised = _proximal(state), np.inf
-        if whole and _beyond(state, support):
-            state, promised = _proximal(state), np.inf
+        if state is old or (whole and _beyond(state, support)):
+            state, is_last = _proximal(state), False
         now = _support(problem, state.T)
-        if rounds > _STALE or not np.array_equal(now, support):
+        is_same = np.array_equal(now, support)
+        if is_last and is_same:
+            return SoftmaxOptimum(state, support, precondition)
+        if rounds > _STALE or not is_same:
             precondition = None
         support = now
     return None
@@ -342,64 +352,97 @@ def _solve(
 # Each works on the rows of T that are used.
 
 
-def _preconditioner(state: State, support: Mask, max_dense: int) -> Callable[[Array], Array]:
+def _preconditioner(state: State, support: Mask, *, is_hard: bool) -> Callable[[Array], Array]:
     rows = support.any(axis=1)
     mask = support[rows]
     features = np.flatnonzero(state.problem.coefficients(rows))
     X = state.problem.X
     X = X if len(features) == X.shape[1] else X[:, features]
-    if mask.sum() <= max_dense:
-        return _factor(state, X, mask, _levels(state.problem, support)[rows])
-    c, P, problem = state.problem.c, state.P, state.problem
-    squares = X.multiply(X) if is_sparse(X) else X * X
-    bend = c[:, None] * P * (1 - P)
-    diagonal = np.asarray(squares.T @ bend) + problem.a2
+    if mask.sum() <= (_MAX_HARD if is_hard else _MAX_DENSE):
+        precision = np.float64 if is_hard else np.float32
+        return _factor(state, X, mask, _levels(state.problem, support)[rows], precision)
+    P, problem = state.P, state.problem
+    bend = problem.c[:, None] * P * (1 - P)
+    diagonal = _moments(X, bend) + problem.a2
     if problem.intercept:
         diagonal = np.vstack([diagonal, bend.sum(axis=0)])
     diagonal += 1e-12 * diagonal.max()
     return lambda V: np.asarray(V / diagonal)
 
 
-def _factor(state: State, X: Any, mask: Mask, free: Mask) -> Callable[[Array], Array]:
+def _moments(X: Any, weights: Array) -> Array:
+    """Return the weighted sums of squares of each feature."""
+    return np.asarray((X.multiply(X) if is_sparse(X) else X * X).T @ weights)
+
+
+def _factor(
+    state: State, X: Any, mask: Mask, free: Mask, precision: type[np.floating[Any]]
+) -> Callable[[Array], Array]:
     """Factorise the curvature on the support, with a constant's freedom taken away.
 
-    With q = sqrt(c) P it is the blocks X' diag(c P_j) X of each class j, less M' M for
-    M_i,(f,j) = x_if q_ij.
+    The block of a class j is X' diag(c P_j (1 - P_j)) X, the others are those of -M' M, where
+    M_i,(f,j) = x_if q_ij and q = sqrt(c) P. Features are taken in units in which theirs are about
+    one: single precision has little room.
     """
     problem, P = state.problem, state.P
-    k = P.shape[1]
+    unit = np.sqrt(_moments(X, problem.c) + problem.a2)
+    if problem.intercept:
+        unit = np.append(unit, np.sqrt(problem.c.sum()))
+    unit = np.where(unit > 0, unit, 1.0)
     row, column = np.nonzero(mask)  # the unknowns, feature by feature
-    H = np.zeros((len(row), len(row)))
+    classes = [np.flatnonzero(column == j) for j in range(P.shape[1])]
+    H = np.zeros((len(row), len(row)), dtype=precision)
+    blocks = [np.zeros((len(at), len(at)), dtype=precision) for at in classes]
+    told = _telling(state, X, len(row))
     chunk = max(1, _CHUNK // max(len(row), 1))
-    for start in range(0, len(P), chunk):
-        part = slice(start, start + chunk)
+    for start in range(0, len(told), chunk):
+        part = told[start : start + chunk]
         A = dense(X[part])
         if problem.intercept:
             A = np.hstack([A, np.ones((len(A), 1))])
+        A = (A / unit).astype(precision)
         root = np.sqrt(problem.c[part])[:, None]
-        M = A[:, row] * (root * P[part])[:, column]
+        M = A[:, row] * (root * P[part]).astype(precision)[:, column]
         H -= M.T @ M
-        for j in range(k):
-            at = np.flatnonzero(column == j)
-            B = A[:, row[at]] * (root * np.sqrt(P[part, j : j + 1]))
-            H[np.ix_(at, at)] += B.T @ B
+        bend = (root * np.sqrt(P[part] * (1 - P[part]))).astype(precision)
+        for j, at in enumerate(classes):
+            B = A[:, row[at]] * bend[:, j, None]
+            blocks[j] += B.T @ B
+    for at, block in zip(classes, blocks, strict=True):
+        H[np.ix_(at, at)] = block
     intercept = row == len(mask) - 1 if problem.intercept else np.zeros(len(row), dtype=bool)
     diagonal = np.diagonal(H).copy()
-    H[np.diag_indices_from(H)] += np.where(intercept, 0.0, problem.a2)
+    H[np.diag_indices_from(H)] += np.where(intercept, 0.0, problem.a2 / unit[row] ** 2)
     for level in np.flatnonzero(free):
         at = np.flatnonzero(row == level)
-        H[np.ix_(at, at)] += max(float(diagonal[at].mean()), 1e-300)
-    scale = np.sqrt(np.maximum(np.diagonal(H), 1e-300))
+        H[np.ix_(at, at)] += max(float(diagonal[at].mean()), _TINY)
+    scale = np.sqrt(np.maximum(np.diagonal(H), _TINY))
     H /= scale
     H /= scale[:, None]
-    factor = _nearby(H)
+    factor, scale = _nearby(H), scale * unit[row]
 
     def precondition(V: Array) -> Array:
         U = np.zeros_like(V)
-        U[mask] = linalg.cho_solve(factor, V[mask] / scale, check_finite=False) / scale
+        v = (V[mask] / scale).astype(precision)
+        U[mask] = linalg.cho_solve(factor, v, check_finite=False) / scale
         return U
 
     return precondition
+
+
+def _telling(state: State, X: Any, n_unknowns: int) -> NDArray[np.intp]:
+    """Return the samples without those that add next to nothing to the curvature.
+
+    Those are many where classes are nearly separated. What is left out has a small part of the
+    trace of the penalty, so that next to that nothing is missed; and of the trace of the data
+    term, which is all that intercepts have.
+    """
+    problem = state.problem
+    trace = problem.c * (state.P * (1 - state.P)).sum(axis=1) * squares(X)
+    order = np.argsort(trace, kind="stable")
+    dropped = np.cumsum(trace[order])
+    most = _DROPPED * min(problem.a2 * n_unknowns, float(dropped[-1]))
+    return np.sort(order[np.searchsorted(dropped, most, side="right") :])
 
 
 def _nearby(H: Array) -> Any:
@@ -407,11 +450,12 @@ def _nearby(H: Array) -> Any:
 
     Chances of zero and one leave some curvature to rounding; a factor only preconditions.
     """
-    for off in (1e-13, 1e-10, 1e-7):
+    rounding = float(np.finfo(H.dtype).eps)
+    for off in (rounding**0.8, rounding**0.6, rounding**0.4):
         H[np.diag_indices_from(H)] = 1 + off
         try:
             return linalg.cho_factor(H, lower=True, check_finite=False)
         except np.linalg.LinAlgError:
             pass
-    H[np.diag_indices_from(H)] = 1 + 1e-4
+    H[np.diag_indices_from(H)] = 1 + rounding**0.25
     return linalg.cho_factor(H, lower=True, check_finite=True)
