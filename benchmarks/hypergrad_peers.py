@@ -80,7 +80,7 @@ def sparse_ho(n_iter: int) -> Callable[..., Run]:
 
     def run(problem: Any, X: Any, y: Any, folds: list[Any], start: Any, seed: int) -> Run:
         # An alias, gone since numpy 1.24, that it takes where all coefficients are zero.
-        np.float = float
+        np.float = float  # noqa: NPY001  what is given back
         from sparse_ho import ImplicitForward, grad_search
         from sparse_ho.criterion import CrossVal
         from sparse_ho.optimizers import GradientDescent
