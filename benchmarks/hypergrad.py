@@ -407,6 +407,40 @@ def report() -> None:
             ]
             gap = f"{np.median(gaps):.1e}" if gaps else ""
             print(f"| {name} | {contender} | {seconds:.3f} | {ratio:.1f} | {gap} |")
+    report_others(optima)
+
+
+def report_others(optima: dict[tuple[str, str], float]) -> None:
+    """Print how soon each search is near, and in parentheses its CPU time in multiples of ours."""
+    rows = stored(OTHERS)
+    print("\n| problem |", " | ".join(others.METHODS), "|")
+    print("|---|" + "--:|" * len(others.METHODS))
+    for name, problem in PROBLEMS.items():
+        cells = []
+        for method in others.METHODS:
+            mine = [r for r in rows if (r["problem"], r["method"]) == (name, method)]
+            found = [r for r in mine if r["losses"] and (name, r["seed"]) in optima]
+            until = [
+                candidates_until(
+                    np.array(r["losses"].split(), float), optima[name, r["seed"]], problem.near
+                )
+                for r in found
+                if problem.scoring is not None
+            ]
+            ratios = [float(r["seconds"]) / float(r["ours"]) for r in mine]
+            cells.append(" ".join([how_soon(until), f"({np.median(ratios):.1f})" * bool(ratios)]))
+        print(f"| {name} |", " | ".join(cells), "|")
+
+
+def how_soon(until: list[float]) -> str:
+    """Put numbers of candidates into a word or two."""
+    if not until:
+        return ""
+    never = int(np.isinf(until).sum())
+    # The lower of the two in the middle, which is a number even if the other is never.
+    median = float(np.sort(until)[(len(until) - 1) // 2])
+    some = f", {never} of {len(until)} never" if never and np.isfinite(median) else ""
+    return f"{median:g}{some}" if np.isfinite(median) else f"never in {never} of {len(until)}"
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from sklearn.feature_selection import SelectKBest, f_regression, mutual_info_reg
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import Lasso, Ridge
 from sklearn.manifold import Isomap
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import (
@@ -240,8 +241,9 @@ def test_it_changes_no_result(case, nothing_is_kept):
 def test_nor_with_weights_for_a_transformer(nothing_is_kept):
     with sklearn.config_context(enable_metadata_routing=True):
         scaler = StandardScaler().set_fit_request(sample_weight=True)
-        ridge = Ridge().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
-        found = search(make_pipeline(scaler, ridge), RIDGE)
+        ridge = Ridge().set_fit_request(sample_weight=True)
+        scorer = get_scorer("r2").set_score_request(sample_weight=True)
+        found = search(make_pipeline(scaler, ridge), RIDGE, scoring=scorer)
         one = clone(found).fit(X, y, sample_weight=W)
         with nothing_is_kept():
             two = clone(found).fit(X, y, sample_weight=W)
