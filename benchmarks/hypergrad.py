@@ -319,6 +319,8 @@ def chosen(search: Any, name: str) -> float:
 
 def beside(name: str, seed: int, start: Any, methods: list[str]) -> Iterator[dict[str, Any]]:
     """Search from one start with others, and with this search before and after each."""
+    if not methods:
+        return
     problem = PROBLEMS[name]
     X, y = problem.data()
     folds = problem.folds(X, y, seed)
