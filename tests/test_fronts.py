@@ -291,12 +291,19 @@ def test_steps_that_come_out_the_same_are_kept(n, front):
         FunctionTransformer(lambda X: X),
         OwnScaler(),
         FeatureUnion([("own", OwnScaler()), ("scale", StandardScaler())]),
+        FunctionTransformer(np.nan_to_num, kw_args={"copy": False}),
+        ColumnTransformer([("scale", StandardScaler(), lambda X: [0, 1])]),  # cannot be pickled
         StandardScaler(copy=False),
     ],
     ids=str,
 )
 def test_others_are_not(first):
     assert passed(make_pipeline(first, StandardScaler(), Ridge())) == 0
+
+
+def test_functions_that_belong_to_no_module_are_no_hindrance():
+    pipeline = make_pipeline(TfidfVectorizer(preprocessor=str.lower), Ridge())
+    assert passed(pipeline, samples=TEXT) == 0
 
 
 def test_tables_are_not_kept_but_what_is_made_of_them_is():

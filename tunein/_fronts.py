@@ -9,6 +9,7 @@ scikit-learn can have. That is put in for one fit, and is out again when the pip
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 import threading
 import uuid
@@ -39,7 +40,7 @@ class _Made:
         The transformers, fitted.
     samples : array or sparse matrix
         What they made of the training samples while they were fitted: the model's.
-    n_bytes : int
+    n_bytes : float
         What all that takes.
     sides : tuple of two, or None
         What they make of training and test samples once they are fitted, if anybody has asked. Of
@@ -48,7 +49,7 @@ class _Made:
 
     steps: list[Any]
     samples: Any
-    n_bytes: int
+    n_bytes: float
     sides: tuple[Any, Any] | None = None
 
 
@@ -243,7 +244,7 @@ def _twin(X: Any) -> Any:
         return copy.deepcopy(X)
     if type(X) is not np.ndarray or X.dtype.hasobject or min(X.strides, default=1) <= 0:
         return None
-    twin: Any = np.ndarray(X.shape, X.dtype, np.empty(_n_bytes(X), np.uint8), 0, X.strides)
+    twin: Any = np.ndarray(X.shape, X.dtype, np.empty(_span(X), np.uint8), 0, X.strides)
     twin[...] = X
     return twin
 
@@ -258,13 +259,23 @@ def _are_same(X: Any, Z: Any) -> bool:
     return X.strides == Z.strides and np.array_equal(X, Z, equal_nan=X.dtype.kind == "f")
 
 
-def _n_bytes(value: Any) -> int:
-    if type(value) is np.ndarray and value.size:
-        last = sum((n - 1) * stride for n, stride in zip(value.shape, value.strides, strict=True))
-        return int(last) + value.itemsize
+def _span(X: Any) -> int:
+    """Return the bytes from the first number of an array to the last."""
+    steps = zip(X.shape, X.strides, strict=True)
+    return int(X.itemsize + sum((n - 1) * stride for n, stride in steps)) if X.size else 0
+
+
+def _n_bytes(value: Any) -> float:
+    """Return how much memory a value takes; infinity if that cannot be told."""
+    if type(value) is np.ndarray:
+        return _span(value)
     counter = _Counter()
     arrays: list[pickle.PickleBuffer] = []
-    pickle.Pickler(counter, pickle.HIGHEST_PROTOCOL, buffer_callback=arrays.append).dump(value)
+    pickler = pickle.Pickler(counter, pickle.HIGHEST_PROTOCOL, buffer_callback=arrays.append)
+    try:
+        pickler.dump(value)
+    except Exception:  # whatever is in a transformer: a function of the user, for one
+        return math.inf
     return counter.n_bytes + sum(array.raw().nbytes for array in arrays)
 
 

@@ -58,7 +58,7 @@ def _repeats_itself(value: Any) -> bool:
 
 
 def _package(value: Any) -> str:
-    return str(value.__module__).partition(".")[0]
+    return str(getattr(value, "__module__", "")).partition(".")[0]  # ``str.lower`` has none
 
 
 # Of what else parameters may be: numbers, lists, arrays, splitters, a memory.
