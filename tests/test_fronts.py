@@ -192,6 +192,7 @@ CASES = {
         make_pipeline(PolynomialFeatures(2), StandardScaler(), Lasso()), {"lasso__alpha": ALPHA}, X
     ),
     "in place": (make_pipeline(StandardScaler(copy=False), Ridge(copy_X=False)), RIDGE, X),
+    "model in place": (make_pipeline(StandardScaler(), Ridge(copy_X=False)), RIDGE, X),
     "text": (make_pipeline(TfidfVectorizer(), Ridge()), RIDGE, TEXT),
     "sparse": (
         make_pipeline(StandardScaler(with_mean=False), Lasso()), {"lasso__alpha": ALPHA},
@@ -392,7 +393,7 @@ def test_scorers_have_a_pipeline_of_their_own():
 
 
 def test_models_have_samples_of_their_own():
-    for samples in (X, np.asfortranarray(X), np.zeros((150, 30))[:, 3:13] + X, sparse.csr_array(X)):
+    for samples in (X, np.asfortranarray(X), np.tile(X, 3)[:, 5:15], sparse.csr_array(X)):
         twin = fronts._twin(samples)
         part = "data" if sparse.issparse(samples) else "T"
         np.testing.assert_array_equal(getattr(twin, part), getattr(samples, part))
