@@ -325,12 +325,13 @@ def beside(name: str, seed: int, start: Any, methods: list[str]) -> Iterator[dic
     X, y = problem.data()
     folds = problem.folds(X, y, seed)
     own = others.METHODS[others.OURS]
+    draws = len(problem.starts) * seed + problem.starts.index(start)  # others at each start
     for method in (others.OURS, *methods):
         load_and_compile(method, name)
-    before = own(problem, X, y, folds, start, seed)[1]
+    before = own(problem, X, y, folds, start, draws)[1]
     for method in methods:
-        tried, seconds = others.METHODS[method](problem, X, y, folds, start, seed)
-        after = own(problem, X, y, folds, start, seed)[1]
+        tried, seconds = others.METHODS[method](problem, X, y, folds, start, draws)
+        after = own(problem, X, y, folds, start, draws)[1]
         us = [[d.cdf(params[key]) for key, d in problem.space.items()] for params in tried]
         # With a proxy, others do not look for the optimum that ours descends to.
         counts = problem.scoring is not None
