@@ -361,6 +361,21 @@ def test_no_more_is_kept_than_may_be():
     assert [kept.made(fold) is not None for fold in range(5)] == [True, True, False, False, False]
 
 
+def test_what_is_too_large_is_not_copied(monkeypatch):
+    copies = []
+    twin = fronts._twin
+    monkeypatch.setattr(fronts, "_twin", lambda samples: copies.append(samples) or twin(samples))
+    pipeline = make_pipeline(StandardScaler(), Ridge())
+    kept = fronts.Fronts(["ridge__alpha"], X.nbytes + 10_000)
+    passage = kept.enter(pipeline, 0)
+    pipeline.fit(X, y)
+    assert len(copies) == 1
+    passage.sides(X, np.tile(X, (3, 1)))
+    assert len(copies) == 1
+    assert passed(make_pipeline(StandardScaler(), Ridge()), max_bytes=X.nbytes) == 0
+    assert len(copies) == 1
+
+
 def test_with_no_room_results_are_the_same(monkeypatch, nothing_is_kept):
     found = search(make_pipeline(StandardScaler(), PCA(3), Ridge()), RIDGE)
     monkeypatch.setattr("tunein._search.MAX_BYTES_IN_ALL", int(2.5 * X.nbytes))
@@ -394,13 +409,14 @@ def test_scorers_have_a_pipeline_of_their_own():
 
 def test_models_have_samples_of_their_own():
     for samples in (X, np.asfortranarray(X), np.tile(X, 3)[:, 5:15], sparse.csr_array(X)):
+        assert fronts._has_twins(samples)
         twin = fronts._twin(samples)
         part = "data" if sparse.issparse(samples) else "T"
         np.testing.assert_array_equal(getattr(twin, part), getattr(samples, part))
         assert getattr(twin, part).strides == getattr(samples, part).strides
         assert not np.shares_memory(getattr(twin, part), getattr(samples, part))
     for samples in (TABLE, X[::-1], np.broadcast_to(X[0], (5, 10)), TEXT, np.ma.array(X)):
-        assert fronts._twin(samples) is None
+        assert not fronts._has_twins(samples)
 
 
 def test_a_front_that_raises_is_tried_for_each_candidate():

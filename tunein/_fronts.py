@@ -93,11 +93,15 @@ class Fronts:
         """Return what is kept of a fold."""
         return self._made.get(fold)
 
+    def has_room(self, fold: int, n_bytes: float) -> bool:
+        """Tell whether so much may be kept of a fold, instead of what is kept of it."""
+        others = sum(kept.n_bytes for key, kept in list(self._made.items()) if key != fold)
+        return others + n_bytes <= self._max_bytes
+
     def keep(self, fold: int, made: _Made) -> None:
         """Keep what was made of a fold instead of what was kept of it, if there is room."""
         with self._lock:
-            others = sum(kept.n_bytes for key, kept in self._made.items() if key != fold)
-            if others + made.n_bytes <= self._max_bytes:
+            if self.has_room(fold, made.n_bytes):
                 self._made[fold] = made
 
 
@@ -152,10 +156,11 @@ class Passage:
 
     def _keep(self, X: Any) -> None:
         # At each step, as the next one may write into its samples.
-        samples = _twin(X)
-        if samples is not None:
-            n_bytes = _n_bytes(self._steps) + _n_bytes(samples)
-            self._fronts.keep(self._fold, _Made(list(self._steps), samples, n_bytes))
+        if not _has_twins(X):
+            return
+        n_bytes = _n_bytes(self._steps) + _n_bytes(X)
+        if self._fronts.has_room(self._fold, n_bytes):  # asked before there are two of X
+            self._fronts.keep(self._fold, _Made(list(self._steps), _twin(X), n_bytes))
 
     def sides(self, X: Any, Z: Any) -> tuple[int, Any, Any] | None:
         """Return how many transformers are kept, and what they make of training and test samples.
@@ -174,13 +179,13 @@ class Passage:
         return n, *map(_twin, made.sides)
 
     def _keep_sides(self, made: _Made, X: Any, Z: Any) -> None:
-        train, test = made.samples if _are_same(X, made.samples) else _twin(X), _twin(Z)
-        if train is None or test is None:
+        if not (_has_twins(X) and _has_twins(Z)):
             return
-        more = _n_bytes(test) + (0 if train is made.samples else _n_bytes(train))
-        self._fronts.keep(
-            self._fold, _Made(made.steps, made.samples, made.n_bytes + more, (train, test))
-        )
+        is_same = _are_same(X, made.samples)
+        n_bytes = made.n_bytes + _n_bytes(Z) + (0 if is_same else _n_bytes(X))
+        if self._fronts.has_room(self._fold, n_bytes):
+            sides = made.samples if is_same else _twin(X), _twin(Z)
+            self._fronts.keep(self._fold, _Made(made.steps, made.samples, n_bytes, sides))
 
 
 class _Memory:
@@ -235,15 +240,19 @@ def _touch(names: frozenset[str], step: str) -> bool:
 # ------------------------------------------------------------------ copies to the last bit
 
 
+def _has_twins(X: Any) -> bool:
+    """Tell whether samples can be copied so."""
+    is_plain = type(X) is np.ndarray and not X.dtype.hasobject
+    return is_sparse(X) or (is_plain and min(X.strides, default=1) > 0)
+
+
 def _twin(X: Any) -> Any:
-    """Return a copy of samples that sums and products come out the same of; None if there is none.
+    """Return a copy of samples that sums and products come out the same of.
 
     In which order numpy adds up depends on how an array lies in memory, gaps included.
     """
     if is_sparse(X):
         return copy.deepcopy(X)
-    if type(X) is not np.ndarray or X.dtype.hasobject or min(X.strides, default=1) <= 0:
-        return None
     twin: Any = np.ndarray(X.shape, X.dtype, np.empty(_span(X), np.uint8), 0, X.strides)
     twin[...] = X
     return twin
