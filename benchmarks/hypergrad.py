@@ -431,8 +431,11 @@ def report_others(optima: dict[tuple[str, str], float]) -> None:
                 if problem.scoring is not None
             ]
             ratios = [float(r["seconds"]) / float(r["ours"]) for r in mine]
-            cells.append(" ".join([how_soon(until), f"({np.median(ratios):.1f})" * bool(ratios)]))
-        print(f"| {name} |", " | ".join(cells), "|")
+            cells.append(
+                " ".join([how_soon(until), f"({np.median(ratios):.1f})" * bool(ratios)]).strip()
+            )
+        if any(cells):
+            print(f"| {name} |", " | ".join(cells), "|")
 
 
 def how_soon(until: list[float]) -> str:
