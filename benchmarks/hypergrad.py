@@ -2,26 +2,36 @@
 
 The optimum of each problem is the least cross-validation loss of converged fits on a fine grid (401
 points, or 61 x 61). Searches start from values spread over the box; counted are the candidates
-until one is within 1e-3 of the optimum (relative), and CPU time, scoring and refit included.
+until one is within 1e-3 of the optimum (relative), and CPU time, scoring and refit included. Others
+start where ours does, and its time is taken beside theirs (``hypergrad_peers.py``).
 
     python benchmarks/hypergrad.py            # adds what is missing to results/hypergrad*.csv
     python benchmarks/hypergrad.py --quick    # a smoke run of the cheapest problem
     python benchmarks/hypergrad.py --report   # prints the tables
+
+Optuna's GPSampler needs torch. sparse-ho, not maintained since 2023, is on PyPI under the name of a
+fork with the same code; give it an environment::
+
+    python3 -m venv sparse-ho && sparse-ho/bin/pip install sparse-ho-fork-leoiv .
+    sparse-ho/bin/python benchmarks/hypergrad.py --what others --methods "sparse-ho(40)"
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import time
-import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypergrad_peers as others
 import numpy as np
 import scipy
 import sklearn
+from peers import quiet
 from report import stored
 from scipy.stats import loguniform, uniform
 from sklearn.base import clone
@@ -53,7 +63,7 @@ from tunein._probe import FoldProbe
 
 RESULTS = Path(__file__).parent / "results"
 SEARCHES, TIMES = RESULTS / "hypergrad.csv", RESULTS / "hypergrad_times.csv"
-OPTIMA = RESULTS / "hypergrad_optima.csv"
+OPTIMA, OTHERS = RESULTS / "hypergrad_optima.csv", RESULTS / "hypergrad_others.csv"
 
 LINE, SQUARE = (
     (0.5, 0.05, 0.2, 0.8, 0.95),
@@ -312,6 +322,58 @@ def chosen(search: Any, name: str) -> float:
     return float(np.ravel(getattr(search, f"{name}_"))[0])
 
 
+# --------------------------------------------------------------------- others
+
+
+def beside(name: str, seed: int, start: Any, methods: list[str]) -> Iterator[dict[str, Any]]:
+    """Search from one start with others, and with this search before and after each."""
+    if not methods:
+        return
+    problem = PROBLEMS[name]
+    X, y = problem.data()
+    folds = problem.folds(X, y, seed)
+    own = others.METHODS[others.OURS]
+    draws = len(problem.starts) * seed + problem.starts.index(start)  # others at each start
+    for method in (others.OURS, *methods):
+        load_and_compile(method, name)
+    before = own(problem, X, y, folds, start, draws)[1]
+    for method in methods:
+        tried, seconds = others.METHODS[method](problem, X, y, folds, start, draws)
+        after = own(problem, X, y, folds, start, draws)[1]
+        us = [[d.cdf(params[key]) for key, d in problem.space.items()] for params in tried]
+        # With a proxy, others do not look for the optimum that ours descends to.
+        counts = problem.scoring is not None
+        losses = [converged_loss(problem, u, X, y, folds) for u in us] if counts else []
+        yield {
+            "problem": name, "seed": seed, "start": " ".join(map(str, start)), "method": method,
+            "n_candidates": len(tried), "seconds": f"{seconds:.4f}",
+            "ours": f"{(before + after) / 2:.4f}",
+            "losses": " ".join(f"{value:.8g}" for value in losses),
+            "package": others.version(method), **VERSIONS,
+        }  # fmt: skip
+        before = after
+
+
+@functools.cache
+def load_and_compile(method: str, name: str) -> None:
+    """Search once for nothing: what only the first search of a process takes is not measured."""
+    problem = PROBLEMS[name]
+    X, y = problem.data()
+    others.METHODS[method](problem, X, y, problem.folds(X, y, 0), problem.starts[0], 0)
+
+
+def missing(name: str, seed: int, start: Any, methods: list[str]) -> list[str]:
+    """Return the methods that have the model, and have not been run yet."""
+    key = (name, str(seed), " ".join(map(str, start)))
+    done = {r["method"] for r in stored(OTHERS) if (r["problem"], r["seed"], r["start"]) == key}
+    return [m for m in methods if m not in done and has_words(m, PROBLEMS[name])]
+
+
+def has_words(method: str, problem: Problem) -> bool:
+    """Tell whether a method has the model."""
+    return not method.startswith("sparse-ho") or others.has_sparse_ho(problem)
+
+
 # --------------------------------------------------------------------- tables
 
 
@@ -356,6 +418,43 @@ def report() -> None:
             ]
             gap = f"{np.median(gaps):.1e}" if gaps else ""
             print(f"| {name} | {contender} | {seconds:.3f} | {ratio:.1f} | {gap} |")
+    report_others(optima)
+
+
+def report_others(optima: dict[tuple[str, str], float]) -> None:
+    """Print how soon each search is near, and in parentheses its CPU time in multiples of ours."""
+    rows = stored(OTHERS)
+    print("\n| problem |", " | ".join(others.METHODS), "|")
+    print("|---|" + "--:|" * len(others.METHODS))
+    for name, problem in PROBLEMS.items():
+        cells = []
+        for method in others.METHODS:
+            mine = [r for r in rows if (r["problem"], r["method"]) == (name, method)]
+            found = [r for r in mine if r["losses"] and (name, r["seed"]) in optima]
+            until = [
+                candidates_until(
+                    np.array(r["losses"].split(), float), optima[name, r["seed"]], problem.near
+                )
+                for r in found
+                if problem.scoring is not None
+            ]
+            ratios = [float(r["seconds"]) / float(r["ours"]) for r in mine]
+            cells.append(
+                " ".join([how_soon(until), f"({np.median(ratios):.1f})" * bool(ratios)]).strip()
+            )
+        if any(cells):
+            print(f"| {name} |", " | ".join(cells), "|")
+
+
+def how_soon(until: list[float]) -> str:
+    """Put numbers of candidates into a word or two."""
+    if not until:
+        return ""
+    never = int(np.isinf(until).sum())
+    # The lower of the two in the middle, which is a number even if the other is never.
+    median = float(np.sort(until)[(len(until) - 1) // 2])
+    some = f", {never} of {len(until)} never" if never and np.isfinite(median) else ""
+    return f"{median:g}{some}" if np.isfinite(median) else f"never in {never} of {len(until)}"
 
 
 def main() -> None:
@@ -364,14 +463,15 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="print the tables")
     parser.add_argument("--problems", nargs="*", default=list(PROBLEMS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--what", choices=["optima", "searches", "times"], nargs="*")
+    parser.add_argument("--what", choices=["optima", "searches", "times", "others"], nargs="*")
+    parser.add_argument("--methods", choices=list(others.METHODS), nargs="*", default=others.USUAL)
     arguments = parser.parse_args()
-    warnings.simplefilter("ignore")
+    quiet()
     if arguments.report:
         return report()
     if arguments.quick:
         return print(search_once("ridge diabetes", 0, (0.5,)))
-    what = arguments.what or ["optima", "searches", "times"]
+    what = arguments.what or ["optima", "searches", "times", "others"]
     for name in arguments.problems:
         for seed in range(arguments.seeds):
             if "optima" in what:
@@ -384,6 +484,9 @@ def main() -> None:
             if "times" in what and (name, str(seed)) not in timed_before:
                 for row in timed(name, seed):
                     append(TIMES, row)
+            for start in PROBLEMS[name].starts if "others" in what else ():
+                for row in beside(name, seed, start, missing(name, seed, start, arguments.methods)):
+                    append(OTHERS, row)
     return None
 
 

@@ -198,7 +198,10 @@ def test_every_class_on_the_list_is_tried():
         (seeded(SGDClassifier), "max_iter"),
         (seeded(LogisticRegression, max_iter=500), "max_iter"),
         (seeded(MLPClassifier, max_iter=3, solver="lbfgs"), "max_iter"),
-        (named(PCA(2), seeded(RandomForestClassifier)), "last__n_estimators"),
+        (
+            named(PCA(2, svd_solver="randomized"), seeded(RandomForestClassifier)),
+            "last__n_estimators",
+        ),
         (named(StandardScaler(), RandomForestClassifier()), "last__n_estimators"),
         (named(PCA(2, random_state=0), seeded(RandomForestClassifier)), "first__n_components"),
         *[
@@ -227,6 +230,7 @@ def test_nothing_else_grows(estimator, name):
     [
         SelectKBest(f_classif, k=2),
         FunctionTransformer(np.square),
+        PCA(2),  # few samples: of the exact solver
         ColumnTransformer([("all", OneHotEncoder(dtype=np.float32), [0])], remainder="passthrough"),
         RFECV(DecisionTreeClassifier(random_state=0), cv=KFold(3, shuffle=True, random_state=0)),
         FeatureUnion([("scale", StandardScaler()), ("pca", PCA(2, random_state=0))]),

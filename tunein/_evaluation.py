@@ -15,6 +15,7 @@ from sklearn.base import clone
 from tunein._clock import metered
 from tunein._families import HyperGradient
 from tunein._fold_files import FoldFile
+from tunein._fronts import Fronts
 from tunein._history import Score
 from tunein._sklearn import _fit_and_score, error_scores, is_from_callback
 from tunein._warm import grown, packed
@@ -31,6 +32,7 @@ def evaluate_fold(
     error_score: Any,
     return_train_score: bool,
     probe: Probe | None = None,
+    fronts: Fronts | None = None,
     grows: str | None = None,
     grown_from: bytes | None = None,
     **kwargs: Any,
@@ -39,17 +41,20 @@ def evaluate_fold(
 
     X may be the file of the fold instead.
 
-    A `probe` is asked for the hypergradient of what was fitted. If the fit is one that others, with
-    more of the parameter `grows`, can go on from, it comes back with the score. `grown_from` is
-    such a fit of another trial.
+    A `probe` is asked for the hypergradient of what was fitted. `fronts` keeps what transformers
+    that are not tuned have come to in each fold; which that is ``split_progress`` tells. If the fit
+    is one that others, with more of the parameter `grows`, can go on from, it comes back with the
+    score. `grown_from` is such a fit of another trial.
 
     Whatever goes wrong with the candidate is its score, with the traceback. What gets through is
     ``KeyboardInterrupt``, ``SystemExit``, errors of callbacks, and all if ``error_score="raise"``.
     """
     try:
         data = X.cut(y, **kwargs) if isinstance(X, FoldFile) else {"X": X, "y": y, **kwargs}
+        candidate = clone(estimator) if grown_from is None else grown(estimator, grown_from)
+        passage = None if fronts is None else fronts.enter(candidate, kwargs["split_progress"][0])
         result = _fit_and_score(
-            clone(estimator) if grown_from is None else grown(estimator, grown_from),
+            candidate,
             parameters=parameters,
             scorer=scorer,
             error_score=error_score,
@@ -73,7 +78,7 @@ def evaluate_fold(
         )
     found: tuple[HyperGradient | None, str | None] = (None, None)
     if probe is not None and result["fit_error"] is None:
-        found = probe(result["estimator"], **data)
+        found = probe(result["estimator"], **data, passage=passage)
     fitted = None
     if grows is not None and result["fit_error"] is None:
         fitted = packed(result["estimator"], grows)

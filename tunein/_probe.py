@@ -26,6 +26,7 @@ from tunein._families import (
     final_rule,
     hypergradient,
 )
+from tunein._fronts import Passage
 from tunein._sklearn import (
     _check_method_params,
     _safe_split,
@@ -202,6 +203,7 @@ class FoldProbe:
         test: Any,
         fit_params: Mapping[str, Any],
         score_params: Mapping[str, Any],
+        passage: Passage | None = None,
         **kwargs: Any,
     ) -> tuple[HyperGradient | None, str | None]:
         """Return it, or why there is none."""
@@ -215,13 +217,13 @@ class FoldProbe:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # polishing is ours to check
-                found = hypergradient(
-                    estimator,
-                    _samples(estimator, X, y, train, None, _weight_of_fit(estimator, fit_params)),
+                weight = _weight_of_fit(estimator, fit_params)
+                sides = (
+                    _samples(estimator, X, y, train, None, weight),
                     _samples(estimator, X, y, test, train, score_params.get("sample_weight")),
-                    self.loss,
-                    self.names,
                 )
+                done = passage.sides(sides[0].X, sides[1].X) if passage is not None else None
+                found = hypergradient(estimator, *sides, self.loss, self.names, done)
         except Exception as error:  # the score stands without it; the reason is kept
             return None, f"{type(error).__name__}: {error}"
         if not np.isfinite([found.loss, *found.gradient.values()]).all():

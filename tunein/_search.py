@@ -21,10 +21,11 @@ from sklearn.utils import check_random_state, get_tags, indexable
 from tunein._cost import SearchCost
 from tunein._dimensions import Array
 from tunein._earlier import Earlier, first_candidates
-from tunein._evaluation import failed_fold
+from tunein._evaluation import Evaluator, failed_fold
 from tunein._events import Replay
 from tunein._fingerprint import Fingerprint, Part
 from tunein._fold_files import FoldFiles
+from tunein._fronts import MAX_BYTES_IN_ALL, Fronts
 from tunein._halving import Halving, Setup, race_of
 from tunein._history import Evidence, History, Known, Trial
 from tunein._journal import CheckpointError, Journal
@@ -354,6 +355,8 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
             agenda = Agenda(job.race, history, lookback if job.is_seeded else None)
             watch.check_worker(evaluator.can_abandon)
             params = [*job.fixed["fit_params"].values(), *job.fixed["score_params"].values()]
+            if job.probe is not None:
+                job = replace(job, fixed={**job.fixed, "fronts": self._fronts(job, evaluator)})
             with FoldFiles(job.fixed["X"], job.folds, evaluator.folder, params) as files:
                 Loop(job, history, watch, evaluator, agenda, files, self._next_point).run()
         job.context.end_search()
@@ -363,6 +366,12 @@ class BaseSequentialSearchCV(BaseSearchCV):  # type: ignore[misc]
         if n_candidates < self.n_iter or job.space.size == self.n_iter:
             return f"All {n_candidates} points of the search space were tried."
         return f"n_iter={self.n_iter} candidates were tried."
+
+    def _fronts(self, job: Job, evaluator: Evaluator) -> Fronts:
+        """Return what keeps transformers that are not tuned: probes would run them once more."""
+        n_processes = evaluator.n_workers if evaluator.leaves_process else 1
+        names = [name for name in job.space.names if name is not None]
+        return Fronts(names, MAX_BYTES_IN_ALL // n_processes)
 
     def _next_point(self, job: Job, known: Known, rng: np.random.Generator) -> Step:
         if known.n_asked < len(job.design):

@@ -42,6 +42,7 @@ __all__ = [
     "_safe_split",
     "_warn_or_raise_about_fit_failures",
     "configured",
+    "draws_for_pca",
     "error_scores",
     "is_from_callback",
     "metric_of",
@@ -94,6 +95,11 @@ def name_of_sample_weight(step: Any) -> str | None:
         return None
     asked = step.get_metadata_routing().fit.requests.get("sample_weight")
     return "sample_weight" if asked is True else asked if isinstance(asked, str) else None
+
+
+def draws_for_pca(fitted: Any) -> bool:
+    """Tell whether the solver that a fitted PCA has picked for its samples draws at random."""
+    return getattr(fitted, "_fit_svd_solver", None) not in ("full", "covariance_eigh")
 
 
 class SearchContext:

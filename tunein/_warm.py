@@ -32,6 +32,8 @@ from sklearn.ensemble import (
 )
 from sklearn.pipeline import Pipeline
 
+from tunein._repeats import all_repeat, is_seeded
+
 # A larger fit is not kept: it would be sent to and fro, and there are many of them.
 MAX_BYTES = 2**28
 
@@ -74,9 +76,8 @@ def grows_exactly(fitted: Any, parameter: str) -> bool:
     if type(last) not in _GROWING:
         return False
     grown, is_exact = _GROWING[type(last)]
-    is_seeded = _is_seeded(front) and _is_seeded(_own_params(last))
-    is_repeated = all(map(_repeats_itself, front.values()))
-    return grown == parameter and is_seeded and is_repeated and is_exact(last)
+    is_repeated = all_repeat(front) and is_seeded(_own_params(last))
+    return grown == parameter and is_repeated and is_exact(last)
 
 
 def _last_step(estimator: Any) -> Any:
@@ -87,37 +88,6 @@ def _own_params(estimator: Any) -> dict[str, Any]:
     """Return parameters, but for those of the estimators that a bagging ensemble seeds itself."""
     params = estimator.get_params(deep=True)
     return {key: value for key, value in params.items() if not key.startswith("estimator__")}
-
-
-def _is_seeded(params: dict[str, Any]) -> bool:
-    """Tell whether every random state is an int: any other is not the same at the next fit."""
-    states = [value for key, value in params.items() if key.split("__")[-1] == "random_state"]
-    return all(isinstance(state, (int, np.integer)) for state in states)
-
-
-def _repeats_itself(value: Any) -> bool:
-    """Tell whether a step with this parameter, or this step, is known to do the same each time.
-
-    Chance need not come by a parameter `random_state`: ``mutual_info_classif`` draws, splitters
-    shuffle, and what others have written may do anything. Of scikit-learn's steps it does.
-    """
-    if isinstance(value, type | np.ufunc):
-        return True
-    if hasattr(value, "get_params"):
-        return _package(type(value)) == "sklearn"
-    if callable(value):  # a partial function is of nobody, and may hold anything
-        name = getattr(value, "__name__", "")
-        return _package(value) == "sklearn" and not name.startswith("mutual_info")
-    state = getattr(value, "random_state", 0)
-    return _package(type(value)) in _HARMLESS and isinstance(state, int | np.integer)
-
-
-def _package(value: Any) -> str:
-    return str(value.__module__).partition(".")[0]
-
-
-# Of what else parameters may be: numbers, lists, arrays, splitters, a memory.
-_HARMLESS = ("builtins", "numpy", "scipy", "pandas", "sklearn", "joblib")
 
 
 # --------------------------------------------------------------------- which, and when

@@ -10,7 +10,13 @@ from tunein._families._registry import (
     Samples,
     rule_of,
 )
-from tunein._families.chain import Chain, active_names, final_rule, hypergradient
+from tunein._families.chain import (
+    Chain,
+    active_names,
+    final_rule,
+    hypergradient,
+    n_transformers,
+)
 from tunein._families.check import check_hypergradient, register_hypergradient
 
 __all__ = [
@@ -30,6 +36,7 @@ __all__ = [
     "kernels",
     "linear",
     "multitask",
+    "n_transformers",
     "register_hypergradient",
     "rule_of",
     "svm",

@@ -130,10 +130,23 @@ def active_names(estimator: Any, names: Iterable[str]) -> set[str]:
     return (names & chain.active(rule)) | {name for name, _, _ in chain.smooth(rule, names)}
 
 
+def n_transformers(step: Any) -> int:
+    """Return how many transformers of a chain a step in front of its model comes to."""
+    return sum(not _passes(inner) for _, inner in _steps(step, ""))
+
+
 def hypergradient(
-    estimator: Any, train: Samples, test: Samples, loss: Loss, names: Sequence[str]
+    estimator: Any,
+    train: Samples,
+    test: Samples,
+    loss: Loss,
+    names: Sequence[str],
+    done: tuple[int, Any, Any] | None = None,
 ) -> HyperGradient:
     """Return the loss of a fitted estimator and its derivative in those of `names` that have one.
+
+    What some of the transformers make of training and test samples may be known: `done` is their
+    number, from the first on, and the samples.
 
     Raises
     ------
@@ -144,8 +157,9 @@ def hypergradient(
     rule = chain.rule()
     active = chain.active(rule)
     own = {name: name.removeprefix(chain.prefix) for name in names if name in active}
-    stages = [(train.X, test.X)]
-    for _, step in chain.front:
+    n, *known = done or (0, train.X, test.X)
+    stages = [(known[0], known[1])] * (n + 1)  # nobody asks for what is in between
+    for _, step in chain.front[n:]:
         X, Z = stages[-1]
         stages.append((step.transform(X), step.transform(Z)))
     found = _ask(chain.last, rule, stages[-1], (train, test), loss, list(own.values()))
