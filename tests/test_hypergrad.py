@@ -377,6 +377,19 @@ def test_a_plateau_is_no_end():
         assert found.best_score_ > 0.4
 
 
+def test_a_pocket_is_no_end():
+    # Steps lead from there into a dent of its own, some way from the middle and 40 % too high.
+    space = {"C": loguniform(1e-2, 1e3), "gamma": loguniform(1e-4, 1e1)}
+    folds = list(KFold(5, shuffle=True, random_state=0).split(X, y))
+    losses = [
+        search(
+            SVR(), space, scoring="neg_mean_squared_error", cv=folds, initial_params=start
+        ).fit(X, y).best_score_
+        for start in (None, [{"C": 100.0, "gamma": 1.0}])
+    ]  # fmt: skip
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+
+
 def test_weights_reach_the_loss():
     weights = np.random.default_rng(0).integers(0, 3, len(y)).astype(float)
     folds = [(np.arange(0, 300), np.arange(300, 442))]

@@ -50,6 +50,9 @@ _NEXT_TO_NOTHING, _N_IDLE = 0.02, 10
 # time; a model that was wrong is believed less, and the second time it is twice as much.
 _WORTH_A_JOURNEY = 0.02
 
+# A point of a box that differs by more in one coordinate from all that were tried is news.
+_FAR = 0.15
+
 # A log loss so far above the best is far away from where the descent has got to.
 _CLIFF = 1.0
 
@@ -340,12 +343,15 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
         point = maximise(acquisition, space, best, known.tried, rng)
         if seen.in_box and len(seen.z) < 2 * len(seen.free) + 1:
             # Too little was seen to expect nothing.
-            return _farthest(space, known, rng), {"journeys": _n_journeys(known)}
+            return _unseen(space, known, rng), {"journeys": _n_journeys(known)}
         promise = float(np.exp(acquisition(space.features(point[None]))[0]))
         n_before = _n_journeys(known)
         enough = max(self.tol, _WORTH_A_JOURNEY * (1 + n_before)) if seen.in_box else self.tol
         if promise <= enough or Space.key(point) in known.tried:
-            return None
+            # Of a pocket, too, a model believes that it is all there is.
+            point = _middle(space)
+            if not (seen.in_box and _is_far(space, known, point)):
+                return None
         return point, {"journeys": n_before + 1}
 
     @on_one_blas_thread  # type: ignore[untyped-decorator]
@@ -504,6 +510,22 @@ def _off(space: Space, known: Known, seen: _Slopes, row: int) -> Array | None:
     n_off = 0 if seen.on_line else int(np.isnan(seen.flat).all(axis=1).sum())
     point = space.snap(off_plateau(seen.x[row], seen.flat[row], n_off)[None])[0]
     return None if Space.key(point) in known.tried else np.asarray(point)
+
+
+def _unseen(space: Space, known: Known, rng: np.random.Generator) -> Array:
+    """Return where nobody has looked: the middle of the box, or else what is farthest from all."""
+    middle = _middle(space)
+    return middle if _is_far(space, known, middle) else _farthest(space, known, rng)
+
+
+def _middle(space: Space) -> Array:
+    return np.asarray(space.snap(np.full((1, len(space.dimensions)), 0.5))[0])
+
+
+def _is_far(space: Space, known: Known, point: Array) -> bool:
+    """Tell whether some coordinate parts a point of a box from each that was tried."""
+    units = np.concatenate([known.units, known.pending])
+    return bool(np.abs(units - point).max(axis=1).min() > _FAR)
 
 
 def _farthest(space: Space, known: Known, rng: np.random.Generator) -> Array:
