@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -132,6 +133,20 @@ def test_times_are_predicted_from_few_candidates(model):
     predicted = predictions(space, known, model, points)
     error = predicted - predicted.mean() - (truth - truth.mean())
     assert np.var(error) < 0.1 * np.var(truth)
+
+
+def test_with_thousands_of_parameters_few_observations_are_a_small_system():
+    units, y = np.random.default_rng(0).random((2, 12, 2000))
+    tracemalloc.start()
+    few = Quadratic(units, y[:, 0], ["continuous"] * 2000)(units)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6  # of all terms, the system alone would take 128e6
+    # Terms that are not there, as those of a parameter that no point has, change nothing.
+    small = Quadratic(units[:, :3], y[:, 0], ["continuous"] * 3)(units[:, :3])
+    wide = np.hstack([units[:, :3], np.full((12, 10), np.nan)])
+    assert_allclose(Quadratic(wide, y[:, 0], ["continuous"] * 13)(wide), small, rtol=1e-12)
+    assert_allclose(few, y[:, 0], atol=1e-3)
 
 
 def test_parabolas_are_found_as_they_are():

@@ -17,8 +17,10 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_diabetes
 from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.feature_selection import SelectKBest, f_regression, mutual_info_regression
+from sklearn.impute import IterativeImputer
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import Lasso, Ridge
 from sklearn.manifold import Isomap
@@ -30,6 +32,7 @@ from sklearn.preprocessing import (
     OneHotEncoder,
     PolynomialFeatures,
     StandardScaler,
+    scale,
 )
 from sklearn.svm import SVR
 
@@ -193,6 +196,23 @@ CASES = {
     ),
     "in place": (make_pipeline(StandardScaler(copy=False), Ridge(copy_X=False)), RIDGE, X),
     "model in place": (make_pipeline(StandardScaler(), Ridge(copy_X=False)), RIDGE, X),
+    # Of what hands on its own samples, whoever writes into them changes those of train scores.
+    "handed on": (
+        make_pipeline(FunctionTransformer(), StandardScaler(copy=False), Ridge()), RIDGE, X
+    ),
+    "model in place of all": (make_pipeline(FunctionTransformer(), Ridge(copy_X=False)), RIDGE, X),
+    "handed on, sparse": (
+        make_pipeline(
+            FunctionTransformer(accept_sparse=True),
+            StandardScaler(with_mean=False, copy=False), Ridge(),
+        ), RIDGE, sparse.csr_array(X),
+    ),
+    # It draws from the same generator each time that it transforms.
+    "drawn": (
+        make_pipeline(
+            IterativeImputer(sample_posterior=True, random_state=0, max_iter=2), Ridge()
+        ), RIDGE, np.where(RNG.random(X.shape) < 0.1, np.nan, X),
+    ),
     "text": (make_pipeline(TfidfVectorizer(), Ridge()), RIDGE, TEXT),
     "sparse": (
         make_pipeline(StandardScaler(with_mean=False), Lasso()), {"lasso__alpha": ALPHA},
@@ -292,6 +312,10 @@ def test_steps_that_come_out_the_same_are_kept(n, front):
         FunctionTransformer(lambda X: X),
         OwnScaler(),
         FeatureUnion([("own", OwnScaler()), ("scale", StandardScaler())]),
+        FunctionTransformer(),
+        FunctionTransformer(scale, kw_args={"copy": False}),
+        IterativeImputer(sample_posterior=True, random_state=0, max_iter=1),
+        ColumnTransformer([("i", IterativeImputer(random_state=0, max_iter=1), [0, 1])]),
         FunctionTransformer(np.nan_to_num, kw_args={"copy": False}),
         ColumnTransformer([("scale", StandardScaler(), lambda X: [0, 1])]),  # cannot be pickled
         StandardScaler(copy=False),
@@ -403,6 +427,21 @@ def test_scorers_have_a_pipeline_of_their_own():
     pipeline = make_pipeline(StandardScaler(), Ridge())
     found = search(pipeline, RIDGE, scoring=look_and_spoil, loss="r2", error_score="raise")
     results = found.fit(X, y).cv_results_
+    for params, score in zip(results["params"], results["mean_test_score"], strict=True):
+        assert score == cross_val_score(pipeline.set_params(**params), X, y, cv=3).mean()
+
+
+@pytest.mark.parametrize(
+    "front", [FeatureUnion([("scale", StandardScaler())]), make_pipeline(StandardScaler())]
+)
+def test_scorers_have_what_is_inside_of_steps_of_their_own(front):
+    def refit(estimator, X, y):
+        score = estimator.score(X, y)
+        estimator.fit(X * 1000 + 1, y)
+        return score
+
+    pipeline = make_pipeline(front, Ridge())
+    results = search(pipeline, RIDGE, scoring=refit, loss="r2").fit(X, y).cv_results_
     for params, score in zip(results["params"], results["mean_test_score"], strict=True):
         assert score == cross_val_score(pipeline.set_params(**params), X, y, cv=3).mean()
 

@@ -147,12 +147,14 @@ class Passage:
         if self._made is not None and i < len(self._made.steps):
             is_last = i == len(self._made.steps) - 1
             # Of the step a copy, too: what a scorer sets on it stays with this candidate.
-            return _twin(self._made.samples) if is_last else X, copy.copy(self._made.steps[i])
-        X, fitted = function(step, X, *args, **kwargs)
-        if self._made is None and i == len(self._steps) < self._n and _may_be_kept(fitted):
-            self._steps.append(copy.copy(fitted))
-            self._keep(X)
-        return X, fitted
+            return _twin(self._made.samples) if is_last else X, _own(self._made.steps[i])
+        made, fitted = function(step, X, *args, **kwargs)
+        may = self._made is None and i == len(self._steps) < self._n and _may_be_kept(fitted)
+        # Who writes into what was handed on would write into the training samples themselves.
+        if may and not _share_memory(X, made):
+            self._steps.append(_own(fitted))
+            self._keep(made)
+        return made, fitted
 
     def _keep(self, X: Any) -> None:
         # At each step, as the next one may write into its samples.
@@ -233,11 +235,27 @@ def _may_be_kept(fitted: Any) -> bool:
     return repeats(fitted) and not writes
 
 
+def _own(fitted: Any) -> Any:
+    """Return a copy of a step that can be set and fitted without a change to this one."""
+    params = fitted.get_params(deep=False).values() if hasattr(fitted, "get_params") else ()
+    # Inside may be steps of a pipeline or of a union, which are fitted where they are.
+    is_flat = not any(isinstance(value, list) or hasattr(value, "fit") for value in params)
+    return copy.copy(fitted) if is_flat else copy.deepcopy(fitted)
+
+
 def _touch(names: frozenset[str], step: str) -> bool:
     return any(name == step or name.startswith(f"{step}__") for name in names)
 
 
 # ------------------------------------------------------------------ copies to the last bit
+
+
+def _share_memory(X: Any, Z: Any) -> bool:
+    """Tell whether to write into samples Z may be to write into X."""
+    if is_sparse(X) and is_sparse(Z):
+        arrays = [[a for a in vars(A).values() if isinstance(a, np.ndarray)] for A in (X, Z)]
+        return any(np.may_share_memory(a, b) for a in arrays[0] for b in arrays[1])
+    return X is Z or (hasattr(X, "__array__") and np.may_share_memory(X, Z))
 
 
 def _has_twins(X: Any) -> bool:
@@ -275,17 +293,31 @@ def _span(X: Any) -> int:
 
 
 def _n_bytes(value: Any) -> float:
-    """Return how much memory a value takes; infinity if that cannot be told."""
+    """Return how much memory a value takes; infinity if that cannot be told, or changes.
+
+    A transformer may draw from a generator that it holds whenever it transforms samples, as one
+    that imputes from a posterior does. What comes next depends on what came before.
+    """
     if type(value) is np.ndarray:
         return _span(value)
     counter = _Counter()
     arrays: list[pickle.PickleBuffer] = []
-    pickler = pickle.Pickler(counter, pickle.HIGHEST_PROTOCOL, buffer_callback=arrays.append)
+    pickler = _Pickler(counter, pickle.HIGHEST_PROTOCOL, buffer_callback=arrays.append)
     try:
         pickler.dump(value)
     except Exception:  # whatever is in a transformer: a function of the user, for one
         return math.inf
     return counter.n_bytes + sum(array.raw().nbytes for array in arrays)
+
+
+class _Pickler(pickle.Pickler):
+    """One that refuses generators of random numbers."""
+
+    def reducer_override(self, value: Any) -> Any:
+        """Leave all else to the usual way."""
+        if isinstance(value, np.random.RandomState | np.random.Generator):
+            raise pickle.PicklingError(f"A generator of random numbers: {value!r}.")
+        return NotImplemented
 
 
 class _Counter:

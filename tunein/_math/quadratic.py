@@ -43,8 +43,7 @@ class Quadratic:
         ]
         terms = self._terms(units)
         A = terms - terms.mean(axis=0)
-        gram = A.T @ A + _PENALTY * np.eye(A.shape[1])
-        self._slopes = np.linalg.solve(gram, A.T @ (y - y.mean()))
+        self._slopes = _ridge(A, y - y.mean())
         self._level = float(y.mean() - terms.mean(axis=0) @ self._slopes)
 
     def _terms(self, units: Array) -> Array:
@@ -60,3 +59,11 @@ class Quadratic:
     def __call__(self, units: Array) -> Array:
         """Return what is expected at snapped points (m, d)."""
         return np.asarray(self._level + self._terms(units) @ self._slopes)
+
+
+def _ridge(A: Array, y: Array) -> Array:
+    """Return b, by the smaller system: it is A'(A A' + r I)^-1 y too."""
+    n, p = A.shape
+    if p > n:
+        return np.asarray(A.T @ np.linalg.solve(A @ A.T + _PENALTY * np.eye(n), y))
+    return np.asarray(np.linalg.solve(A.T @ A + _PENALTY * np.eye(p), A.T @ y))
