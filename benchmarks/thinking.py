@@ -24,7 +24,7 @@ import numpy as np
 from landscapes import KnownTask, mixed
 from peers import PEERS, Flat, quiet
 from regret import versions
-from report import markdown
+from report import markdown, stored
 from scipy.stats import loguniform, randint, uniform
 
 RESULTS = Path(__file__).parent / "results" / "thinking.csv"
@@ -108,13 +108,6 @@ def measure(method: str, sizes: list[int]) -> list[dict[str, Any]]:
         }
         for size in sizes
     ]
-
-
-def stored(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def medians(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:

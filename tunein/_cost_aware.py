@@ -129,10 +129,9 @@ def per_second(
     x, y = space.features(units), (logs - logs.mean()) / spread
     last = (known.note or {}).get("seconds")
     if last is None or len(known.units) >= _GROWTH * last["n"]:
-        D = gaussian.squared_distances(x, x, space.kinds, space.n_levels)
         start = None if last is None else np.array(last["theta"])
-        prior = gaussian.Prior.of_dimension(gaussian.n_present(x, space.n_levels))
-        theta = gaussian.fit(gaussian.LogPosterior(D, y, prior), start)
+        log_posterior = gaussian.LogPosterior.of(x, y, space.kinds, space.n_levels)
+        theta = gaussian.fit(log_posterior, start)
         last = {"theta": theta.tolist(), "n": len(known.units)}
     gp = gaussian.GaussianProcess(x, y, np.array(last["theta"]), space.kinds, space.n_levels)
     return PerCost(acquisition, gp, power * spread), {**note, "seconds": last}

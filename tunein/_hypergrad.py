@@ -254,10 +254,9 @@ class HyperGradSearchCV(BaseSequentialSearchCV):
     def _design(self, space: Space, probe: Any, n_given: int, rng: np.random.Generator) -> Array:
         if probe is None:
             return super()._design(space, probe, n_given, rng)
-        d = len(space.dimensions)
         if not probe.is_complete:
-            return space.snap(sobol(_N_STARTUP_MIXED, d, rng))
-        return space.snap(np.full((1 - min(n_given, 1), d), 0.5))
+            return space.snap(sobol(_N_STARTUP_MIXED, len(space.dimensions), rng))
+        return _middle(space)[None][n_given:]  # one start is enough, whoever gives it
 
     def _lookback(self, n_workers: int, n_folds: int, probe: Any) -> int:
         if probe is None:

@@ -138,13 +138,11 @@ def _believe(
         note = None  # of another model
     if note is not None and n > _N_EVERY and note["n"] <= n < 1.05 * note["n"] + 1:
         return note
-    x = space.features(units)
-    D = gaussian.squared_distances(x, x, space.kinds, space.n_levels)
     start = None if note is None else np.array(note["theta"][0])
-    prior = gaussian.Prior.of_dimension(gaussian.n_present(x, space.n_levels))
-    log_posterior = gaussian.LogPosterior(D, seen.y, prior, seen.weights)
+    x = space.features(units)
+    log_posterior = gaussian.LogPosterior.of(x, seen.y, space.kinds, space.n_levels, seen.weights)
     rows = gaussian.fit(log_posterior, start)[None]
-    if len(units) <= _N_INTEGRATED and len(D) <= _MAX_INTEGRATED_DIMENSIONS:
+    if len(units) <= _N_INTEGRATED and log_posterior.g <= _MAX_INTEGRATED_DIMENSIONS:
         draws = gaussian.draw(rows[0], log_posterior, rng, _N_MODELS - 1)
         rows = np.concatenate([rows, draws])
     return {"theta": rows.tolist(), "n": n}
@@ -196,10 +194,10 @@ def _success(
     y, middle = (labels - mean) / spread, float((0.5 - mean) / spread)
     if theta is None:
         x = space.features(units)
-        D = gaussian.squared_distances(x, x, space.kinds, space.n_levels)
-        dimension = gaussian.n_present(x, space.n_levels)
-        prior = gaussian.Prior.of_dimension(dimension, most_noise=_MOST_LABEL_NOISE)
-        theta = gaussian.fit(gaussian.LogPosterior(D, y, prior))
+        log_posterior = gaussian.LogPosterior.of(
+            x, y, space.kinds, space.n_levels, most_noise=_MOST_LABEL_NOISE
+        )
+        theta = gaussian.fit(log_posterior)
     return _posterior(space, units, y, theta), middle
 
 

@@ -174,6 +174,20 @@ class LogPosterior:
         self._pairs = np.flatnonzero(np.tri(n, k=-1).T)
         self._D = D.reshape(self.g, -1)[:, self._pairs]
 
+    @classmethod
+    def of(
+        cls,
+        x: Array,
+        y: Array,
+        kinds: Sequence[str],
+        n_levels: Sequence[float],
+        weights: Array | None = None,
+        most_noise: float = 1.0,
+    ) -> LogPosterior:
+        """Return that of points, of as many dimensions as they have coordinates."""
+        prior = Prior.of_dimension(n_present(x, n_levels), most_noise)
+        return cls(squared_distances(x, x, kinds, n_levels), y, prior, weights)
+
     def __call__(self, theta: Array) -> tuple[float, Array]:
         """Return the value, ``-inf`` where K cannot be factored, and its gradient at theta."""
         g, y, D = self.g, self._y, self._D
